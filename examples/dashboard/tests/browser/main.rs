@@ -1,0 +1,183 @@
+//! The dashboard in a real browser, inside an application with its own login.
+
+mod browser;
+mod site;
+
+use browser::{Browser, Look};
+use site::{HOSTILE, Site};
+
+/// The pages, by the names of their pictures.
+const PAGES: [(&str, &str); 18] = [
+    ("overview", ""),
+    ("queue", "queue?name=mail"),
+    ("queue-week", "queue?name=mail&time=week"),
+    ("jobs", "jobs"),
+    ("jobs-failing", "jobs?state=failing"),
+    ("jobs-completed", "jobs?state=completed&sort=finished"),
+    ("job-running", "jobs/RUNNING"),
+    ("job-dead", "jobs/DEAD"),
+    ("job-completed", "jobs/COMPLETED"),
+    ("job-edit", "jobs/DEAD/edit"),
+    ("dead", "dead"),
+    ("kinds", "kinds"),
+    ("workers", "workers"),
+    ("schedules", "schedules"),
+    ("schedule", "schedule?name=nightly"),
+    ("enqueue", "enqueue?kind=send_welcome"),
+    ("actions", "actions"),
+    ("nothing", "jobs?queue=empty"),
+];
+
+const LOOKS: [Look; 3] =
+    [Look { width: 1280, is_dark: false }, Look { width: 1280, is_dark: true }, Look { width: 390, is_dark: false }];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_page_is_sound_at_each_width_in_light_and_dark() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    let mut faults = Vec::new();
+    for look in LOOKS {
+        browser.look(look).await;
+        for (name, page) in PAGES {
+            browser.open(&site.page(page)).await;
+            browser.find("main h1").await;
+            faults.extend(browser.faults().await);
+            browser.picture(name, look).await;
+            browser.look(look).await;
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_stays_up_to_date_and_keeps_what_is_typed() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("jobs?kind=later")).await;
+    browser.fill("input[name=key]", "half a wo").await;
+    browser.wait_for("live").await;
+    let id = site.enqueue("later", "'{}'").await;
+    browser.wait_for(&id.to_string()).await;
+    let typed = browser.find("input[name=key]").await.prop("value").await.unwrap();
+    assert_eq!(typed.as_deref(), Some("half a wo"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_retried_cancelled_edited_and_run_again_by_clicks() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+
+    browser.open(&site.page(&format!("jobs/{}", site.dead))).await;
+    browser.click("Edit").await;
+    browser.fill("textarea[name=payload]", "{\"user_id\": 77}").await;
+    browser.fill("input[name=timeout]", "soon").await;
+    browser.click("Save").await;
+    browser.wait_for("Nothing was changed").await;
+    let kept = browser.find("textarea[name=payload]").await.prop("value").await.unwrap();
+    assert_eq!(kept.as_deref(), Some("{\"user_id\": 77}"));
+    browser.fill("input[name=timeout]", "5 minutes").await;
+    browser.click("Save").await;
+    browser.wait_for("It stays dead until it is revived").await;
+    browser.wait_for("77").await;
+    browser.click("Revive").await;
+    browser.wait_for("is revived").await;
+    browser.click("Cancel").await;
+    browser.wait_for("is cancelled").await;
+    browser.click("Run again").await;
+    browser.wait_for(&format!("does what job {} did", site.dead)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_paused_set_and_resumed_by_clicks() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("")).await;
+    browser.click("mail").await;
+    browser.click("Pause").await;
+    browser.wait_for("The queue is paused").await;
+    browser.fill("input[name=max_running]", "7").await;
+    browser.click("Save").await;
+    browser.wait_for("The settings are saved").await;
+    assert_eq!(site.text("select max_running::text from reveille.queues where name = 'mail'").await, "7");
+    browser.click("Resume").await;
+    browser.wait_for("The queue is resumed").await;
+    assert_eq!(browser.find("input[name=max_running]").await.prop("value").await.unwrap().as_deref(), Some("7"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_action_works_without_script() {
+    let (site, browser) = (Site::start().await, Browser::without_script().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("jobs?state=dead")).await;
+    browser.find(&format!("a[href$='jobs/{}']", site.dead)).await.click().await.unwrap();
+    browser.click("Revive").await;
+    browser.wait_for("is revived").await;
+    browser.open(&site.page("queue?name=mail")).await;
+    browser.click("Pause").await;
+    browser.wait_for("The queue is paused").await;
+    browser.open(&site.page("enqueue")).await;
+    browser.fill("input[name=kind]", "by_hand").await;
+    browser.click("Enqueue").await;
+    browser.wait_for("by_hand").await;
+    let enqueued = site.text("select count(*)::text from reveille.jobs where kind = 'by_hand'").await;
+    assert_eq!(enqueued, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_change_anything_sees_no_button_for_it() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "guest", "guest").await;
+    for (_, page) in PAGES.into_iter().filter(|(name, _)| !["job-edit", "enqueue"].contains(name)) {
+        browser.open(&site.page(page)).await;
+        browser.find("main h1").await;
+        assert!(!browser.has("main form[method=post]").await, "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_reaches_filter_rows_and_buttons() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("jobs?kind=delayed_one")).await;
+    browser.find("body").await.send_keys("/").await.unwrap();
+    let focused = browser.client.active_element().await.unwrap().attr("name").await.unwrap();
+    assert_eq!(focused.as_deref(), Some("queue"));
+    browser.client.active_element().await.unwrap().send_keys("\u{e00c}").await.unwrap();
+    browser.find("body").await.send_keys("j").await.unwrap();
+    browser.find("tr.at").await;
+    browser.find("body").await.send_keys("r").await.unwrap();
+    browser.wait_for("is due now").await;
+    browser.open(&site.page("jobs?kind=delayed_one")).await;
+    browser.find("body").await.send_keys("j\u{e007}").await.unwrap();
+    browser.wait_for("Life").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_from_jobs_runs_no_script_and_makes_no_markup() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    let id = site.enqueue_hostile().await;
+    for page in ["".to_owned(), "jobs".to_owned(), format!("jobs/{id}"), "kinds".to_owned(), format!("jobs/{id}/edit")]
+    {
+        browser.open(&site.page(&page)).await;
+        browser.find("main h1").await;
+        assert!(!browser.has("main img, main script, main iframe").await, "{page}");
+        let title = browser.client.title().await.unwrap();
+        assert!(!title.contains("taken over"), "{page}: a script has run");
+    }
+    browser.open(&site.page(&format!("jobs/{id}"))).await;
+    browser.wait_for(HOSTILE).await;
+    assert_eq!(browser.faults().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_says_when_it_is_not_live_and_comes_back() {
+    let (mut site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("jobs")).await;
+    browser.find("#state.live").await;
+    site.stop_serving().await;
+    browser.find("#state.lost").await;
+    site.serve_again().await;
+    browser.find("#state.live").await;
+}
