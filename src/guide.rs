@@ -45,6 +45,7 @@ pub mod features {
     page!(programs, "features/programs.md");
     page!(control, "features/control.md");
     page!(many_jobs, "features/many-jobs.md");
+    page!(dashboard, "features/dashboard.md");
     page!(middleware, "features/middleware.md");
     page!(tracing, "features/tracing.md");
     page!(testing, "features/testing.md");
@@ -61,6 +62,8 @@ pub mod running {
     page!(backup, "running/backup.md");
     page!(upgrading, "running/upgrading.md");
     page!(roles, "running/roles.md");
+    page!(actions, "running/actions.md");
+    page!(dashboard, "running/dashboard.md");
     page!(monitoring, "running/monitoring.md");
     page!(metrics, "running/metrics.md");
     page!(troubleshooting, "running/troubleshooting.md");
