@@ -15,8 +15,8 @@ use super::Refusal;
 pub struct Hosts {
     /// The names of the hosts without ports, in lower case.
     names: Vec<String>,
-    /// The names that were given, with their ports unless these are the usual ones, in lower case. A page of such an
-    /// origin is the dashboard's own, even if a proxy has changed the header `Host`.
+    /// The names that were given, in lower case, each with its port unless that is 80 or 443. A page whose `Origin` is
+    /// one of these is the dashboard's own, even if a proxy has changed the header `Host`.
     origins: Vec<String>,
 }
 

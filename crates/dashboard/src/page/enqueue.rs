@@ -213,7 +213,7 @@ fn page(visit: &Visit, typed: &Typed, errors: &Errors, note: Option<Markup>, nam
                 details open[is_open] {
                     summary { "Further settings" }
                     div.form {
-                        (form.input("max_attempts", "Attempts", "The job is dead after so many failures.", true, None))
+                        (form.input("max_attempts", "Attempts", "Failures after which the job is dead.", true, None))
                         (form.input("timeout", "Timeout", "Of one attempt, like 30 seconds. Empty: as its kind has it.",
                             false, None))
                         (form.input("key", "Key", "What the job belongs to, such as a tenant.", false, None))

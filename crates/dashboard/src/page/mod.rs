@@ -35,7 +35,7 @@ pub async fn elsewhere(uri: Uri, visit: Visit) -> Result<Response, Refusal> {
     }
 }
 
-/// Returns a column's value, or the type's default if the row does not have such a value.
+/// Returns a column's value, or the type's default if the row has no value of this type in the column.
 pub fn column<T: DeserializeOwned + Default>(record: &Record, column: &str) -> T {
     record.decode(column).unwrap_or_default()
 }

@@ -252,7 +252,7 @@ async fn a_name_with_odd_characters_is_acted_on_as_it_is() {
             page.body
         );
     }
-    // Browsers send every line break as CR and LF, so such a name may be that of another queue.
+    // Browsers send every line break as CR and LF, so a name with CR and LF may mean the queue with LF alone.
     let answer = post(&router, "/queue/pause", &[("signature", &signature), ("name", "a\r\nb")]).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     assert_eq!(database.value("select count(*) from reveille.queues").await, 4);
