@@ -105,7 +105,7 @@ const INSERT: &str =
     select pg_notify('reveille.bell', $1) from inserted";
 const CLAIM: &str = "with due as materialized (
         select ctid as place from reveille.jobs
-        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        where queue = $1 and priority = 2 and reserved_at is null and paused_by is null and available_at <= now()
         order by available_at, id limit 1 for update skip locked
     )
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1

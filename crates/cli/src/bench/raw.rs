@@ -14,7 +14,7 @@ const BATCH: i64 = 200;
 
 const CLAIM_BATCH: &str = "with due as materialized (
         select ctid as place from reveille.jobs
-        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        where queue = $1 and priority = 2 and reserved_at is null and paused_by is null and available_at <= now()
         order by available_at, id limit $2 for update skip locked
     )
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
@@ -23,7 +23,7 @@ const CLAIM_BATCH: &str = "with due as materialized (
 const CLAIM_ONE: &str = "update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
     where id in (
         select id from reveille.jobs
-        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        where queue = $1 and priority = 2 and reserved_at is null and paused_by is null and available_at <= now()
         order by available_at, id limit $2 for update skip locked
     ) returning id, kind, payload, attempts";
 
