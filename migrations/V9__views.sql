@@ -344,12 +344,20 @@ comment on view reveille.known_queues is
 comment on column reveille.known_queues.queue is 'The queue.';
 
 create view reveille.queue_stats as
-with planner as materialized (
-    -- This query reads three things from the planner's statistics: the number of rows in the claim index, the shares of
-    -- the most common queues, and the share of due jobs.
+with known as materialized (
+    select queue from reveille.known_queues
+),
+-- Up to this number, the jobs of a queue are counted one by one. All queues together take at most 200,000 steps, or 100
+-- for each queue.
+exact as materialized (
+    select least(10000, greatest(100, 200000 / greatest(count(*), 1))) as jobs from known
+),
+planner as materialized (
+    -- This query reads four things from the planner's statistics: the number of rows in the claim index, the shares of
+    -- the most common queues, the mean share of the other queues, and the share of due jobs.
     select
         (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
-        common.queues, common.shares,
+        common.queues, common.shares, common.other_share,
         coalesce((
             select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
             from pg_catalog.pg_stats as stats
@@ -365,7 +373,12 @@ with planner as materialized (
         ), 0.5) as due_share
     from (values (true)) as always (one)
     left join lateral (
-        select stats.most_common_vals::text::text[] as queues, stats.most_common_freqs as shares
+        select
+            stats.most_common_vals::text::text[] as queues, stats.most_common_freqs as shares,
+            greatest(0, 1 - coalesce((select sum(share) from unnest(stats.most_common_freqs) as share), 0))
+                / greatest(
+                    (select count(*) from known) - coalesce(cardinality(stats.most_common_freqs), 0), 1
+                ) as other_share
         from pg_catalog.pg_stats as stats
         where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'queue'
     ) as common on true
@@ -374,18 +387,18 @@ select
     known.queue,
     coalesce(settings.paused_at is not null, false) as paused,
     case
-        when ready.counted <= 10000 then ready.counted
-        when delayed.counted <= 10000 then greatest(ready.counted, planned.waiting::bigint - delayed.counted)
+        when ready.counted <= exact.jobs then ready.counted
+        when delayed.counted <= exact.jobs then greatest(ready.counted, planned.waiting::bigint - delayed.counted)
         else greatest(ready.counted, (planned.waiting * planned.due_share)::bigint)
     end as ready,
     case
-        when delayed.counted <= 10000 then delayed.counted
-        when ready.counted <= 10000 then greatest(delayed.counted, planned.waiting::bigint - ready.counted)
+        when delayed.counted <= exact.jobs then delayed.counted
+        when ready.counted <= exact.jobs then greatest(delayed.counted, planned.waiting::bigint - ready.counted)
         else greatest(delayed.counted, (planned.waiting * (1 - planned.due_share))::bigint)
     end as delayed,
     coalesce((counts.running ->> known.queue)::bigint, 0) as running,
     coalesce((counts.dead ->> known.queue)::bigint, 0) as dead,
-    ready.counted > 10000 or delayed.counted > 10000 as estimated,
+    ready.counted > exact.jobs or delayed.counted > exact.jobs as estimated,
     oldest.ready_age as oldest_ready_age,
     recent.completed as completed_last_minute,
     recent.failed as failed_last_minute,
@@ -393,9 +406,9 @@ select
 -- The condition on the length only makes the planner expect one queue. It removes no row, because constraints give each
 -- name 1 to 128 characters.
 from (
-    select queue from unnest(array(select queue from reveille.known_queues)) as listed (queue)
-    where length(queue) between 1 and 128
+    select queue from known where length(queue) between 1 and 128
 ) as known
+cross join exact
 cross join (
     select
         (select jsonb_object_agg(queue, jobs) from (
@@ -419,7 +432,7 @@ cross join lateral (
             order by jobs.available_at
             limit 10001
         ) as due
-        limit 10001
+        limit (select jobs + 1 from exact)
     ) as bounded
 ) as ready
 cross join lateral (
@@ -433,15 +446,16 @@ cross join lateral (
             order by jobs.available_at
             limit 10001
         ) as later
-        limit 10001
+        limit (select jobs + 1 from exact)
     ) as bounded
 ) as delayed
 left join lateral (
     select
-        planner.waiting * coalesce(planner.shares[array_position(planner.queues, known.queue)], 0) as waiting,
+        planner.waiting
+            * coalesce(planner.shares[array_position(planner.queues, known.queue)], planner.other_share, 0) as waiting,
         planner.due_share
     from planner
-    where ready.counted > 10000 or delayed.counted > 10000
+    where ready.counted > exact.jobs or delayed.counted > exact.jobs
 ) as planned on true
 cross join lateral (
     -- An infinite due time has no age.
@@ -470,7 +484,8 @@ cross join lateral (
 ) as parked;
 comment on view reveille.queue_stats is
     'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and '
-    '`estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
+    '`estimated` is true. With more than 20 queues they are exact up to 200,000 divided by their number. The counts '
+    'of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
 comment on column reveille.queue_stats.paused is 'True if the queue is paused.';
 comment on column reveille.queue_stats.ready is 'The number of due jobs that wait.';

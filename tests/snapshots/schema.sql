@@ -2998,7 +2998,7 @@ SELECT
     NULL::bigint AS failed_last_minute,
     NULL::bigint AS parked;
 
-COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
+COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. With more than 20 queues they are exact up to 200,000 divided by their number. The counts of the last minute cover the last 60 to 70 seconds.';
 
 COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
@@ -3554,12 +3554,19 @@ CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends
 ALTER INDEX reveille.finished_jobs_id ATTACH PARTITION reveille.finished_jobs_0_id_idx;
 
 CREATE OR REPLACE VIEW reveille.queue_stats AS
- WITH planner AS MATERIALIZED (
+ WITH known AS MATERIALIZED (
+         SELECT known_queues.queue
+           FROM reveille.known_queues
+        ), exact AS MATERIALIZED (
+         SELECT LEAST((10000)::bigint, GREATEST((100)::bigint, (200000 / GREATEST(count(*), (1)::bigint)))) AS jobs
+           FROM known known_1
+        ), planner AS MATERIALIZED (
          SELECT ( SELECT pg_class.reltuples
                    FROM pg_class
                   WHERE (pg_class.oid = ('reveille.jobs_claim'::regclass)::oid)) AS waiting,
             common.queues,
             common.shares,
+            common.other_share,
             COALESCE(( SELECT (COALESCE(common_1.due, (0)::real) + (((1)::double precision - COALESCE(common_1.share, (0)::real)) * (COALESCE(others.due, 0.5))::double precision))
                    FROM ((pg_stats stats
                      CROSS JOIN LATERAL ( SELECT sum(mcv.freq) AS share,
@@ -3570,33 +3577,36 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
                   WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'available_at'::name))), (0.5)::double precision) AS due_share
            FROM (( VALUES (true)) always(one)
              LEFT JOIN LATERAL ( SELECT ((stats.most_common_vals)::text)::text[] AS queues,
-                    stats.most_common_freqs AS shares
+                    stats.most_common_freqs AS shares,
+                    (GREATEST((0)::double precision, ((1)::double precision - COALESCE(( SELECT sum(share.share) AS sum
+                           FROM unnest(stats.most_common_freqs) share(share)), (0)::real))) / (GREATEST((( SELECT count(*) AS count
+                           FROM known known_1) - COALESCE(cardinality(stats.most_common_freqs), 0)), (1)::bigint))::double precision) AS other_share
                    FROM pg_stats stats
                   WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'queue'::name))) common ON (true))
         )
  SELECT known.queue,
     COALESCE((settings.paused_at IS NOT NULL), false) AS paused,
         CASE
-            WHEN (ready.counted <= 10000) THEN ready.counted
-            WHEN (delayed.counted <= 10000) THEN GREATEST(ready.counted, ((planned.waiting)::bigint - delayed.counted))
+            WHEN (ready.counted <= exact.jobs) THEN ready.counted
+            WHEN (delayed.counted <= exact.jobs) THEN GREATEST(ready.counted, ((planned.waiting)::bigint - delayed.counted))
             ELSE GREATEST(ready.counted, ((planned.waiting * planned.due_share))::bigint)
         END AS ready,
         CASE
-            WHEN (delayed.counted <= 10000) THEN delayed.counted
-            WHEN (ready.counted <= 10000) THEN GREATEST(delayed.counted, ((planned.waiting)::bigint - ready.counted))
+            WHEN (delayed.counted <= exact.jobs) THEN delayed.counted
+            WHEN (ready.counted <= exact.jobs) THEN GREATEST(delayed.counted, ((planned.waiting)::bigint - ready.counted))
             ELSE GREATEST(delayed.counted, ((planned.waiting * ((1)::double precision - planned.due_share)))::bigint)
         END AS delayed,
     COALESCE(((counts.running ->> known.queue))::bigint, (0)::bigint) AS running,
     COALESCE(((counts.dead ->> known.queue))::bigint, (0)::bigint) AS dead,
-    ((ready.counted > 10000) OR (delayed.counted > 10000)) AS estimated,
+    ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs)) AS estimated,
     oldest.ready_age AS oldest_ready_age,
     recent.completed AS completed_last_minute,
     recent.failed AS failed_last_minute,
     parked.counted AS parked
-   FROM ((((((((( SELECT listed.queue
-           FROM unnest(ARRAY( SELECT known_queues.queue
-                   FROM reveille.known_queues)) listed(queue)
-          WHERE ((length(listed.queue) >= 1) AND (length(listed.queue) <= 128))) known
+   FROM (((((((((( SELECT known_1.queue
+           FROM known known_1
+          WHERE ((length(known_1.queue) >= 1) AND (length(known_1.queue) <= 128))) known
+     CROSS JOIN exact)
      CROSS JOIN ( SELECT ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
                    FROM ( SELECT held_jobs.queue,
                             count(*) AS jobs
@@ -3616,7 +3626,8 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
                           WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
                           ORDER BY jobs.available_at
                          LIMIT 10001) due)
-                 LIMIT 10001) bounded) ready)
+                 LIMIT ( SELECT (exact_1.jobs + 1)
+                           FROM exact exact_1)) bounded) ready)
      CROSS JOIN LATERAL ( SELECT count(*) AS counted
            FROM ( SELECT
                    FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
@@ -3625,11 +3636,12 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
                           WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at > now()))
                           ORDER BY jobs.available_at
                          LIMIT 10001) later)
-                 LIMIT 10001) bounded) delayed)
-     LEFT JOIN LATERAL ( SELECT (planner.waiting * COALESCE(planner.shares[array_position(planner.queues, known.queue)], (0)::real)) AS waiting,
+                 LIMIT ( SELECT (exact_1.jobs + 1)
+                           FROM exact exact_1)) bounded) delayed)
+     LEFT JOIN LATERAL ( SELECT (planner.waiting * COALESCE((planner.shares[array_position(planner.queues, known.queue)])::double precision, planner.other_share, (0)::double precision)) AS waiting,
             planner.due_share
            FROM planner
-          WHERE ((ready.counted > 10000) OR (delayed.counted > 10000))) planned ON (true))
+          WHERE ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs))) planned ON (true))
      CROSS JOIN LATERAL ( SELECT (now() - NULLIF(min(first.available_at), '-infinity'::timestamp with time zone)) AS ready_age
            FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
              CROSS JOIN LATERAL ( SELECT jobs.available_at

@@ -76,6 +76,24 @@ async fn queue_stats_counts_exactly_up_to_ten_thousand_over_all_priorities() {
 }
 
 #[tokio::test]
+async fn queue_stats_estimates_earlier_where_there_are_many_queues() {
+    let database = database().await;
+    let many = "insert into reveille.jobs (kind, queue, available_at)
+            select 'k', 'q' || n % 1000, now() + case when n % 5 = 0 then '1 hour' else '-1 hour' end::interval
+            from generate_series(1, 100000) as n;
+        insert into reveille.jobs (kind, queue) select 'k', 'q1' from generate_series(1, 300);
+        analyze reveille.jobs";
+    database.run(many).await;
+    // Of 1,000 queues, 200 jobs of each are counted one by one.
+    let rows = "select jsonb_agg(distinct jsonb_build_array(ready, delayed, estimated)) from reveille.queue_stats
+        where queue <> 'q1'";
+    assert_eq!(database.value(rows).await, json!([[0, 100, false], [100, 0, false]]));
+    let one = "select estimated and ready between 300 and 600 and delayed = 0 from reveille.queue_stats
+        where queue = 'q1'";
+    assert_eq!(database.value(one).await, true);
+}
+
+#[tokio::test]
 async fn queue_stats_reads_its_index_and_is_not_compiled() {
     let database = database().await;
     let fill = "alter table reveille.jobs set (autovacuum_enabled = off);
