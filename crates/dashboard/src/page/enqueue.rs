@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use reveille::admin::{JobRow, View};
 use reveille::job::{Payload, Priority};
+use serde_json::value::RawValue;
 
 use super::column;
 use crate::access::Right;
@@ -85,7 +86,7 @@ impl Typed {
             return (typed, Some("You may not see payloads, so the payload is not filled in."));
         }
         let payload = open(visit, job, Field::Payload, Some(job.payload()));
-        match (payload, open(visit, job, Field::Metadata, job.metadata())) {
+        match (payload, open(visit, job, Field::Metadata, job.metadata().and_then(without_trace))) {
             (Some(payload), Some(metadata)) => {
                 typed.set("payload", payload);
                 typed.set("metadata", metadata);
@@ -96,6 +97,17 @@ impl Typed {
             }
         }
     }
+}
+
+/// Returns metadata without the trace of its job: a new job belongs to another trace. `None` if nothing is left.
+fn without_trace(metadata: Payload) -> Option<Payload> {
+    let is_of_trace = |name: &String| ["traceparent", "tracestate"].contains(&name.as_str());
+    let Ok(mut members) = metadata.decode::<BTreeMap<String, Box<RawValue>>>() else { return Some(metadata) };
+    if !members.keys().any(is_of_trace) {
+        return Some(metadata);
+    }
+    members.retain(|name, _| !is_of_trace(name));
+    Payload::encode(&members).ok().filter(|_| !members.is_empty())
 }
 
 /// Returns a value of a job for the form; `None` if it may not be shown there.
