@@ -18,7 +18,7 @@ use reveille_dashboard::Viewer;
 use tokio::sync::Semaphore;
 
 use super::{Auth, variable};
-use crate::Failure;
+use crate::{Failure, operator};
 
 /// How visitors log in.
 pub struct Login {
@@ -32,8 +32,9 @@ pub struct Login {
 }
 
 enum Way {
-    /// By a link with a token, which becomes a cookie with this name.
-    Link { token: String, cookie: String, is_https: bool },
+    /// By a link with a token, which becomes a cookie with this name. Only the user who has started the command can
+    /// read the link.
+    Link { token: String, cookie: String, is_https: bool, operator: String },
     /// By any name and this password.
     Password(String),
     /// By any name and the password with this bcrypt hash.
@@ -69,7 +70,8 @@ impl Login {
                 way.ok_or_else(|| missing("REVEILLE_DASHBOARD_PASSWORD or REVEILLE_DASHBOARD_PASSWORD_HASH"))?
             }
             None if address.ip().is_loopback() => {
-                Way::Link { token: token()?, cookie: format!("reveille_{}", address.port()), is_https }
+                let cookie = format!("reveille_{}", address.port());
+                Way::Link { token: token()?, cookie, is_https, operator: operator::name() }
             }
             None => {
                 return Err(Failure::Error(format!(
@@ -94,9 +96,9 @@ impl Login {
         let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match &self.way {
             Way::Open => Some(NAMELESS.to_owned()),
-            Way::Link { token, cookie, .. } => cookies(headers)
-                .any(|(name, value)| name == cookie && is_same(value, token))
-                .then(|| NAMELESS.to_owned()),
+            Way::Link { token, cookie, operator, .. } => {
+                cookies(headers).any(|(name, value)| name == cookie && is_same(value, token)).then(|| operator.clone())
+            }
             Way::Bearer(token) => {
                 is_same(credentials(authorization, "bearer")?, token).then(|| forwarded_user(headers))?
             }
@@ -154,7 +156,7 @@ impl Login {
 /// Lets a visitor through who has logged in, with their [`Viewer`] in the request.
 pub async fn check(State(login): State<Arc<Login>>, mut request: Request, next: Next) -> Response {
     let token = request.uri().query().and_then(|query| query.strip_prefix("token="));
-    if let (Way::Link { token: wanted, cookie, is_https }, Some(sent)) = (&login.way, token)
+    if let (Way::Link { token: wanted, cookie, is_https, .. }, Some(sent)) = (&login.way, token)
         && is_same(sent, wanted)
     {
         return safe(follow_link(wanted, cookie, *is_https));
