@@ -23,7 +23,7 @@ use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// The names of the checks, in the order of the findings.
-pub const CHECKS: [&str; 25] = [
+pub const CHECKS: [&str; 26] = [
     "server",
     "connections",
     "settings",
@@ -40,6 +40,7 @@ pub const CHECKS: [&str; 25] = [
     "vacuum",
     "roles",
     "grants",
+    "dashboard",
     "workers",
     "waiting",
     "handlers",
@@ -94,12 +95,13 @@ const SERVER: Question = Question {
     sql: include_str!("../../sql/doctor_server.sql"),
 };
 /// The questions that read Reveille's tables. Each question needs more privileges than the previous question.
-const TABLES: [Question; 6] = [
+const TABLES: [Question; 7] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
         sql: include_str!("../../sql/doctor_schema.sql"),
     },
+    Question { checks: &["dashboard"], sql: include_str!("../../sql/doctor_dashboard.sql") },
     Question {
         checks: &["workers", "waiting", "reserved", "stuck", "schedules"],
         sql: include_str!("../../sql/doctor_work.sql"),

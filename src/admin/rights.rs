@@ -4,6 +4,8 @@ use super::{Admin, as_bytes, records};
 use crate::error::{Error, Result};
 
 /// What the role of a [`Database`](crate::Database) may do, for a program that shows only what is possible.
+///
+/// Changes are recorded, so a role that may not write `reveille.actions` may change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rights {

@@ -94,6 +94,7 @@ pub struct DatabaseOptions {
     listen_url: Option<String>,
     database: Option<String>,
     schema: String,
+    application_name: Option<String>,
     max_connections: usize,
 }
 
@@ -114,7 +115,8 @@ impl Database {
 
     /// Returns options for a connection. With `None`, the address comes from the `PG*` environment variables alone.
     pub fn options(url: Option<String>) -> DatabaseOptions {
-        DatabaseOptions { url, listen_url: None, database: None, schema: "reveille".into(), max_connections: 10 }
+        let (listen_url, database, application_name) = (None, None, None);
+        DatabaseOptions { url, listen_url, database, schema: "reveille".into(), application_name, max_connections: 10 }
     }
 
     /// Creates Reveille's tables, or brings them up to date. Returns the names of the migrations that were run.
@@ -250,6 +252,13 @@ impl DatabaseOptions {
         self
     }
 
+    /// Names the pool's sessions in `pg_stat_activity`, instead of by the address; default `reveille`. A worker's own
+    /// sessions keep their names.
+    pub fn application_name(mut self, name: impl Into<String>) -> DatabaseOptions {
+        self.application_name = Some(name.into());
+        self
+    }
+
     /// Limits the pool to this many connections, 1 to 10,000; default 10. A worker opens up to 6 further connections.
     pub fn max_connections(mut self, max_connections: usize) -> DatabaseOptions {
         self.max_connections = max_connections.clamp(1, 10_000);
@@ -268,7 +277,10 @@ impl DatabaseOptions {
                 None => address,
             })
         };
-        let address = parse(self.url.as_deref())?;
+        let mut address = parse(self.url.as_deref())?;
+        if let Some(name) = &self.application_name {
+            address = address.named(name);
+        }
         let listen_address = self.listen_url.as_deref().map(|url| parse(Some(url))).transpose()?;
         let schema = Schema::new(&self.schema)?;
         let pool = pool(&address, String::new(), self.max_connections, false)?;

@@ -65,9 +65,11 @@ impl Connection {
         connect_and_check(self.options(self.url()).max_connections(1)).await
     }
 
-    /// Connects as [`Connection::database`] does, with at most this number of sessions.
+    /// Connects as [`Connection::database`] does, with at most this number of sessions, and with the name by which the
+    /// doctor knows a dashboard.
     pub async fn dashboard(&self, sessions: usize) -> reveille::Result<Database> {
-        connect_and_check(self.options(self.url()).max_connections(sessions)).await
+        let options = self.options(self.url()).application_name("reveille dashboard");
+        connect_and_check(options.max_connections(sessions)).await
     }
 
     fn options(&self, url: Option<&str>) -> DatabaseOptions {

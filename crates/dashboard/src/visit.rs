@@ -183,7 +183,7 @@ fn of_role(rights: &Rights) -> Access {
         (rights.reads_payloads, &[Right::SeePayloads][..]),
         (rights.changes_jobs, &[Right::Retry, Right::Cancel, Right::Revive, Right::Purge, Right::Edit]),
         (rights.enqueues, &[Right::Enqueue]),
-        (rights.changes_queues, &[Right::Pause, Right::Settings]),
+        (rights.changes_queues && rights.changes_schedules, &[Right::Pause, Right::Settings]),
         (rights.stops_workers, &[Right::StopWorkers]),
     ];
     let granted = rights_by_privilege.into_iter().filter(|(is_granted, _)| *is_granted);

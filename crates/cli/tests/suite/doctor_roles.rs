@@ -22,6 +22,12 @@ async fn row_security_that_may_hide_jobs_from_workers_is_named() {
 /// Makes a role with only the rights in `grants`. Returns a connection of this role to the database, and the role's
 /// name.
 async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String) {
+    let (url, role) = new_user(database, grants).await;
+    (Database::connect(url).await.unwrap(), role)
+}
+
+/// Makes a role with only the rights in `grants`. Returns the address for this role, and its name.
+async fn new_user(database: &TestDatabase, grants: &[&str]) -> (String, String) {
     let role = format!("reveille_role_{:08x}", fastrand::u32(..));
     database.run(&format!("create role {role} login password 'p'")).await;
     for grant in grants {
@@ -34,7 +40,7 @@ async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String)
     } else {
         url.push_str(&format!("user={role} password=p"));
     }
-    (Database::connect(url).await.unwrap(), role)
+    (url, role)
 }
 
 #[tokio::test]
@@ -206,4 +212,52 @@ async fn workers_without_the_right_to_vacuum_are_named() {
     working.stop().await;
     drop(worker_user);
     drop_role(&database, &role).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_with_too_many_rights_or_too_few_is_named() {
+    let database = database().await;
+    let schema = format!("shown_{:08x}", fastrand::u32(..));
+    let at = |url: &str| Database::options(Some(url.to_owned())).schema(&schema);
+    let other = at(&database.address).connect().await.unwrap();
+    other.migrate().await.unwrap();
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    let opened = async |url: &str| {
+        let dashboard = at(url).application_name("reveille dashboard").connect().await.unwrap();
+        let session = dashboard.client().await.unwrap();
+        (dashboard, session)
+    };
+    let closed = "select not exists (
+        select from pg_stat_activity where application_name = 'reveille dashboard' and datname = current_database()
+    )";
+    only(&other, "dashboard", Verdict::Ok, &["no dashboard is connected"]).await;
+
+    let session = opened(&database.address).await;
+    only(&other, "dashboard", Verdict::Note, &["is a superuser"]).await;
+    drop(session);
+    database.until(closed).await;
+
+    let (url, role) = new_user(&database, &[&format!("{schema}_monitor")]).await;
+    let session = opened(&url).await;
+    only(&other, "dashboard", Verdict::Ok, &[&role, "no more than it should"]).await;
+    only(&session.0, "dashboard", Verdict::Ok, &[&role]).await;
+    database.run(&format!("create table orders (); grant select on orders to {role}")).await;
+    only(&other, "dashboard", Verdict::Note, &[&role, "orders", "not Reveille's"]).await;
+    database.run("drop table orders").await;
+    database.run(&format!("revoke select on {schema}.queue_stats from {schema}_monitor")).await;
+    only(&other, "dashboard", Verdict::Note, &["may not read queue_stats: pages show errors"]).await;
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    database.run(&format!("grant update on {schema}.jobs to {role}")).await;
+    let advice = only(&other, "dashboard", Verdict::Note, &["may not record it"]).await;
+    database.run(&advice).await;
+    only(&other, "dashboard", Verdict::Ok, &[]).await;
+    let owner = database.value("select current_user").await;
+    database.run(&format!("alter table {schema}.jobs owner to {role}")).await;
+    only(&other, "dashboard", Verdict::Note, &["may alter and drop Reveille's tables"]).await;
+    database.run(&format!("alter table {schema}.jobs owner to {}", owner.as_str().unwrap())).await;
+    drop(session);
+    drop_role(&database, &role).await;
+    for role in ["producer", "worker", "monitor", "admin"] {
+        drop_role(&database, &format!("{schema}_{role}")).await;
+    }
 }
