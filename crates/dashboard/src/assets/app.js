@@ -51,9 +51,8 @@ function draw(markup) {
     const fresh = document.createElement("div");
     fresh.innerHTML = markup;
     localize(fresh);
-    const place = rows().findIndex((row) => row.classList.contains("at"));
     morph(live, fresh);
-    if (place >= 0) mark(place, false);
+    rows().forEach((row) => row.classList.toggle("at", nameOf(row) === chosen));
 }
 
 let stream = null;
@@ -86,12 +85,26 @@ function rows() {
     return [...live.querySelectorAll("tbody tr[data-href]")];
 }
 
-function mark(place, scrolls = true) {
+/** The name of the row that the keys act on. Rows move while a page is live, so a place would not do. */
+let chosen = null;
+
+function nameOf(row) {
+    return row.dataset.key ?? row.dataset.href;
+}
+
+function choose(place) {
     const all = rows();
-    all.forEach((row) => row.classList.remove("at"));
     const row = all[Math.max(0, Math.min(place, all.length - 1))];
-    row?.classList.add("at");
-    if (scrolls) row?.scrollIntoView({ block: "nearest" });
+    if (!row) return;
+    chosen = nameOf(row);
+    all.forEach((other) => other.classList.toggle("at", other === row));
+    row.scrollIntoView({ block: "nearest" });
+}
+
+/** Presses the button of the chosen row, or the page's own button. A row that nobody has chosen is left alone. */
+function press(key, row) {
+    const buttons = [...(row ?? live).querySelectorAll(`button[data-key-press="${key}"]`)];
+    buttons.find((button) => row || !button.closest("tr"))?.click();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -99,20 +112,18 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && isTyping) return event.target.blur();
     if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
     const at = rows().findIndex((row) => row.classList.contains("at"));
-    const scope = at >= 0 ? rows()[at] : live;
-    const press = (name) => scope.querySelector(`button[data-key-press="${name}"]`)?.click();
     switch (event.key) {
         case "/":
             event.preventDefault();
             document.querySelector("[data-filter]")?.focus();
             break;
-        case "j": mark(at + 1); break;
-        case "k": mark(at - 1); break;
+        case "j": choose(at + 1); break;
+        case "k": choose(at - 1); break;
         case "Enter":
             if (at >= 0 && event.target === document.body) location.href = rows()[at].dataset.href;
             break;
-        case "r": press("r"); break;
-        case "c": press("c"); break;
+        case "r":
+        case "c": press(event.key, rows()[at]); break;
     }
 });
 

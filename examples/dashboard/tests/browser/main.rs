@@ -143,8 +143,16 @@ async fn the_keyboard_reaches_filter_rows_and_buttons() {
     let focused = browser.client.active_element().await.unwrap().attr("name").await.unwrap();
     assert_eq!(focused.as_deref(), Some("queue"));
     browser.client.active_element().await.unwrap().send_keys("\u{e00c}").await.unwrap();
+    // No row is chosen, so the key acts on none.
+    browser.find("body").await.send_keys("c").await.unwrap();
     browser.find("body").await.send_keys("j").await.unwrap();
-    browser.find("tr.at").await;
+    let chosen = browser.find("tr.at").await.attr("data-key").await.unwrap();
+    // The chosen row stays the same when another one comes before it.
+    let later = "insert into reveille.jobs (kind, available_at) values ('delayed_one', now() + interval '1 day')
+        returning id";
+    let later = site.id(later).await;
+    browser.wait_for(&later.to_string()).await;
+    assert_eq!(browser.find("tr.at").await.attr("data-key").await.unwrap(), chosen);
     browser.find("body").await.send_keys("r").await.unwrap();
     browser.wait_for("is due now").await;
     browser.open(&site.page("jobs?kind=delayed_one")).await;
