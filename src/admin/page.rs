@@ -72,6 +72,10 @@ impl Admin {
         let began = Instant::now();
         let mut slices = sort.slices(filter)?;
         slices.long = LONG;
+        if filter.payload.is_some() {
+            // Payloads are slow to read if they are large.
+            slices.begin_small();
+        }
         if let Some(place) = from {
             slices.go_on_at(place.id, place.due.clone());
         }

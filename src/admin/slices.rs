@@ -219,6 +219,11 @@ impl Slices {
         &self.filter
     }
 
+    /// Reads few jobs first. The slices grow as long as they are quick.
+    pub(super) fn begin_small(&mut self) {
+        self.most = SMALLEST;
+    }
+
     /// True if the last slice was the end of the walk.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended

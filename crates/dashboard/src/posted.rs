@@ -1,5 +1,6 @@
 //! A form that a visitor has sent.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Form;
@@ -7,14 +8,18 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use serde::de::{self, Deserialize, Deserializer};
 
 use crate::draw::text;
 use crate::guard::Refusal;
+use crate::readings::Age;
 use crate::shared::Shared;
 use crate::visit::Visit;
 
 /// The longest notice, in characters.
 const LONGEST_NOTICE: usize = 240;
+/// The largest number of fields of a form.
+const MOST_FIELDS: usize = 64;
 
 /// A form whose signature is valid for its address and its visitor.
 pub struct Posted {
@@ -50,13 +55,45 @@ impl FromRequest<Arc<Shared>> for Draft {
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Draft, Refusal> {
         let (mut parts, body) = request.into_parts();
         let visit = Visit::from_request_parts(&mut parts, shared).await?;
+        // What is changed is looked at anew: it may have changed since a page has shown it.
+        let visit = Visit { age: Age::New, ..visit };
         let action = parts.uri.path().trim_start_matches('/').to_owned();
-        let form = Form::<Vec<(String, String)>>::from_request(Request::from_parts(parts, body), shared).await;
-        let Form(fields) = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+        let form = Form::<Fields>::from_request(Request::from_parts(parts, body), shared).await;
+        let Form(Fields(fields)) = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
         let posted = Posted { visit, fields };
         let signature = posted.value("signature").unwrap_or_default();
         let is_signed = shared.forms.verify(&posted.visit.viewer.name, &action, signature);
         Ok(Draft { posted, is_signed })
+    }
+}
+
+/// The names and values of a form: at most [`MOST_FIELDS`], since each takes more memory than its bytes.
+struct Fields(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        deserializer.deserialize_seq(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> de::Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a form of at most {MOST_FIELDS} fields")
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut form: A) -> Result<Fields, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = form.next_element()? {
+            if fields.len() == MOST_FIELDS {
+                return Err(de::Error::invalid_length(MOST_FIELDS + 1, &self));
+            }
+            fields.push(field);
+        }
+        Ok(Fields(fields))
     }
 }
 

@@ -12,11 +12,15 @@ use tokio::sync::Semaphore;
 /// The age up to which a reading serves a page that somebody opens.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// A reading serves the streams of open pages for this many times the time that it took, up to `LONGEST_LIFE`. So all
-/// open pages together keep the server busy for at most 0.5 % of the time with each reading.
-const LIFE_FOR_TIME_TAKEN: u32 = 200;
-const LONGEST_LIFE: Duration = Duration::from_secs(10);
-/// A failed reading is made again after this time at the latest, so that a page comes back with the database.
-const FAILURE_LIFE: Duration = Duration::from_secs(5);
+/// open pages together keep the server busy for at most 0.4 % of the time with each reading that takes less than
+/// 240 ms.
+const LIFE_FOR_TIME_TAKEN: u32 = 250;
+const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// A failed reading is made again earlier, so that a page comes back with the database.
+const FAILURE_FOR_TIME_TAKEN: u32 = 10;
+const LONGEST_FAILURE: Duration = Duration::from_secs(20);
+/// The largest number of readings that are kept.
+const MOST_KEPT: usize = 256;
 /// The largest number of statements that run at once, so that the dashboard leaves most of an application's pool free.
 const MOST_STATEMENTS: usize = 3;
 
@@ -52,6 +56,8 @@ struct Place {
 /// How old a reading may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
+    /// For a change: the reading is made now.
+    New,
     /// For a page that somebody opens.
     Fresh,
     /// For a stream that keeps an open page up to date.
@@ -97,7 +103,7 @@ impl Readings {
         let mut glances = self.glances.lock().unwrap_or_else(PoisonError::into_inner);
         let glance = glances.entry(name).or_default();
         let known = glance.latest.clone().and_then(|reading| reading.downcast::<Reading<T>>().ok());
-        let life = |reading: &Reading<T>| if reading.value.is_ok() { life } else { life.min(FAILURE_LIFE) };
+        let life = |reading: &Reading<T>| if reading.value.is_ok() { life } else { life.min(LONGEST_FAILURE) };
         if !glance.is_under_way && known.as_ref().is_none_or(|reading| reading.at.elapsed() >= life(reading)) {
             glance.is_under_way = true;
             let readings = Arc::clone(self);
@@ -121,6 +127,11 @@ impl Readings {
         let serves_until = |place: &Place| *place.serves_until.lock().unwrap_or_else(PoisonError::into_inner);
         // A place that somebody else holds is about to be read.
         places.retain(|_, place| serves_until(place) > now || Arc::strong_count(place) > 1);
+        if places.len() >= MOST_KEPT {
+            let first = places.iter().filter(|(_, place)| Arc::strong_count(place) == 1);
+            let first = first.min_by_key(|(_, place)| serves_until(place)).map(|(name, _)| name.clone());
+            first.and_then(|first| places.remove(&first));
+        }
         let place = places.entry(name).or_insert_with(|| {
             Arc::new(Place { latest: tokio::sync::Mutex::default(), serves_until: Mutex::new(now) })
         });
@@ -131,11 +142,10 @@ impl Readings {
 impl<T> Reading<T> {
     fn life(&self, age: Age) -> Duration {
         match age {
+            Age::New => Duration::ZERO,
             Age::Fresh => SHORTEST_LIFE,
-            Age::Streamed => {
-                let longest = if self.value.is_ok() { LONGEST_LIFE } else { FAILURE_LIFE };
-                (self.took * LIFE_FOR_TIME_TAKEN).clamp(SHORTEST_LIFE, longest)
-            }
+            Age::Streamed if self.value.is_ok() => (self.took * LIFE_FOR_TIME_TAKEN).clamp(SHORTEST_LIFE, LONGEST_LIFE),
+            Age::Streamed => (self.took * FAILURE_FOR_TIME_TAKEN).clamp(SHORTEST_LIFE, LONGEST_FAILURE),
         }
     }
 }
@@ -195,6 +205,18 @@ mod tests {
         }
         get("three").await;
         assert_eq!(names(), 1);
+        for number in 0..2 * MOST_KEPT {
+            readings.get(number.to_string(), Age::Fresh, Duration::from_secs(1), async { Ok(()) }).await;
+        }
+        assert_eq!(names(), MOST_KEPT);
+    }
+
+    #[tokio::test]
+    async fn a_change_looks_anew() {
+        let readings = Readings::default();
+        let get = |age| readings.get("one", age, Duration::from_secs(1), async { Ok(Instant::now()) });
+        let (page, change) = (get(Age::Fresh).await.value.clone(), get(Age::New).await.value.clone());
+        assert!(page != change && get(Age::Fresh).await.value == change);
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,10 +229,12 @@ mod tests {
     #[test]
     fn a_slow_reading_serves_streams_for_longer() {
         let reading = |took| Reading { value: Ok(()), at: Instant::now(), took: Duration::from_millis(took) };
-        assert_eq!(reading(50).life(Age::Streamed), Duration::from_secs(10));
+        assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(10));
+        assert_eq!(reading(400).life(Age::Streamed), Duration::from_secs(60));
         assert_eq!(reading(1).life(Age::Streamed), Duration::from_secs(1));
         assert_eq!(reading(50).life(Age::Fresh), Duration::from_secs(1));
-        let failed = Reading { value: Err(String::new()), ..reading(50) };
-        assert_eq!(failed.life(Age::Streamed), Duration::from_secs(5));
+        let failed = |took| Reading { value: Err(String::new()), ..reading(took) };
+        assert_eq!(failed(1).life(Age::Streamed), Duration::from_secs(1));
+        assert_eq!(failed(2_000).life(Age::Streamed), Duration::from_secs(20));
     }
 }

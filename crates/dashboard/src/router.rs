@@ -11,10 +11,12 @@ use crate::guard::{self, Refusal};
 use crate::shared::Shared;
 use crate::{act, assets, page};
 
-/// The largest form in bytes: a payload of 1 MiB, of which each byte may take three.
-const LARGEST_FORM: usize = 4 << 20;
+/// The largest form in bytes. A form with a payload holds 1 MiB, of which each byte may take three.
+const LARGEST_FORM: usize = 64 << 10;
+const LARGEST_FORM_WITH_PAYLOAD: usize = 4 << 20;
 
 pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S> {
+    let with_payload = || DefaultBodyLimit::max(LARGEST_FORM_WITH_PAYLOAD);
     Router::new()
         .route("/", get(page::overview::show))
         .route("/queue", get(page::queue::show))
@@ -25,7 +27,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
         .route("/jobs", get(page::jobs::show))
         .route("/jobs/{id}", get(page::job::show))
         .route("/jobs/{id}/payload", get(page::job::payload))
-        .route("/jobs/{id}/edit", get(act::edit::show).post(act::edit::save))
+        .route("/jobs/{id}/edit", get(act::edit::show).post(act::edit::save).layer(with_payload()))
         .route("/jobs/{id}/retry", post(act::job::retry))
         .route("/jobs/{id}/cancel", post(act::job::cancel))
         .route("/jobs/{id}/again", post(act::job::again))
@@ -44,7 +46,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
         .route("/dead/group", get(page::dead_group::show))
         .route("/dead/revive", get(act::dead::ask_to_revive).post(act::dead::revive))
         .route("/dead/purge", get(act::dead::ask_to_purge).post(act::dead::purge))
-        .route("/enqueue", get(page::enqueue::show).post(act::enqueue::add))
+        .route("/enqueue", get(page::enqueue::show).post(act::enqueue::add).layer(with_payload()))
         .route("/pause", post(act::pause::pause))
         .route("/resume", post(act::pause::resume))
         .route("/bulk", get(act::bulk::ask).post(act::bulk::begin))

@@ -24,12 +24,15 @@ use crate::{Failure, operator};
 pub struct Login {
     way: Way,
     /// Checking a hash takes the processor for long, so one is checked at a time.
-    turns: Semaphore,
-    /// Failed logins wait here, so that nobody can guess quickly. Those that are right pass by.
+    turns: Arc<Semaphore>,
+    /// Failed logins wait here. Those that are right pass by.
     failed: Semaphore,
     /// The password that fits the hash, once a visitor has sent it. It is then known at once.
     known: Mutex<Option<String>>,
 }
+
+/// Too many visitors log in at once.
+struct Busy;
 
 enum Way {
     /// By a link with a token, which becomes a cookie with this name. Only the user who has started the command can
@@ -46,10 +49,14 @@ enum Way {
 }
 
 /// The time that a failed login takes, the number of failed logins that take it at once, and the longest time that a
-/// failed login waits for its turn. The last bounds how long such logins can hold all connections.
+/// login waits for its turn. The last bounds how long such logins can hold all connections. A client that hangs up does
+/// not wait: what keeps it from guessing is the length of the password, and the time that a hash takes.
 const FAILED_LOGIN: Duration = Duration::from_secs(1);
 const FAILED_AT_ONCE: usize = 4;
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The fewest characters of a password, and of the token of a proxy.
+const SHORTEST_PASSWORD: usize = 12;
+const SHORTEST_TOKEN: usize = 32;
 /// The name of a visitor who has told no name.
 const NAMELESS: &str = "dashboard";
 const LONGEST_NAME: usize = 200;
@@ -62,12 +69,17 @@ impl Login {
         let way = match auth {
             Some(Auth::None) => Way::Open,
             Some(Auth::Bearer) => {
-                Way::Bearer(variable("REVEILLE_DASHBOARD_TOKEN").ok_or_else(|| missing("REVEILLE_DASHBOARD_TOKEN"))?)
+                let name = "REVEILLE_DASHBOARD_TOKEN";
+                Way::Bearer(long_enough(name, variable(name).ok_or_else(|| missing(name))?, SHORTEST_TOKEN)?)
             }
             Some(Auth::Basic) => {
                 let hash = variable("REVEILLE_DASHBOARD_PASSWORD_HASH").map(hash).transpose()?.map(Way::Hash);
-                let way = hash.or_else(|| variable("REVEILLE_DASHBOARD_PASSWORD").map(Way::Password));
-                way.ok_or_else(|| missing("REVEILLE_DASHBOARD_PASSWORD or REVEILLE_DASHBOARD_PASSWORD_HASH"))?
+                let name = "REVEILLE_DASHBOARD_PASSWORD";
+                match (hash, variable(name)) {
+                    (Some(hash), _) => hash,
+                    (None, Some(password)) => Way::Password(long_enough(name, password, SHORTEST_PASSWORD)?),
+                    (None, None) => return Err(missing(&format!("{name} or {name}_HASH"))),
+                }
             }
             None if address.ip().is_loopback() => {
                 let cookie = format!("reveille_{}", address.port());
@@ -79,7 +91,7 @@ impl Login {
                 )));
             }
         };
-        let [turns, failed] = [1, FAILED_AT_ONCE].map(Semaphore::new);
+        let (turns, failed) = (Arc::new(Semaphore::new(1)), Semaphore::new(FAILED_AT_ONCE));
         Ok(Login { way, turns, failed, known: Mutex::default() })
     }
 
@@ -91,25 +103,35 @@ impl Login {
         }
     }
 
-    /// Returns the visitor's name, if they have logged in.
-    async fn name(&self, headers: &HeaderMap) -> Option<String> {
-        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    /// Returns the visitor's name; `None` if they have not logged in.
+    ///
+    /// # Errors
+    /// If too many visitors log in at once to check this one.
+    async fn name(&self, headers: &HeaderMap) -> Result<Option<String>, Busy> {
+        if let Way::Hash(hash) = &self.way
+            && let Some((name, sent)) = basic(authorization(headers))
+        {
+            let fits = self.is_known(&sent) || self.fits(sent, hash).await?;
+            return Ok(fits.then_some(name));
+        }
+        Ok(self.name_at_once(headers))
+    }
+
+    /// Returns the visitor's name, unless a hash has to be checked for it.
+    fn name_at_once(&self, headers: &HeaderMap) -> Option<String> {
         match &self.way {
             Way::Open => Some(NAMELESS.to_owned()),
             Way::Link { token, cookie, operator, .. } => {
                 cookies(headers).any(|(name, value)| name == cookie && is_same(value, token)).then(|| operator.clone())
             }
             Way::Bearer(token) => {
-                is_same(credentials(authorization, "bearer")?, token).then(|| forwarded_user(headers))?
+                is_same(credentials(authorization(headers), "bearer")?, token).then(|| forwarded_user(headers))?
             }
             Way::Password(password) => {
-                let (name, sent) = basic(authorization)?;
+                let (name, sent) = basic(authorization(headers))?;
                 is_same(&sent, password).then_some(name)
             }
-            Way::Hash(hash) => {
-                let (name, sent) = basic(authorization)?;
-                (self.is_known(&sent) || self.fits(sent, hash).await).then_some(name)
-            }
+            Way::Hash(_) => None,
         }
     }
 
@@ -118,15 +140,20 @@ impl Login {
         known.as_ref().is_some_and(|password| is_same(sent, password))
     }
 
-    async fn fits(&self, sent: String, hash: &str) -> bool {
-        let _turn = self.turns.acquire().await;
+    async fn fits(&self, sent: String, hash: &str) -> Result<bool, Busy> {
+        let turn = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| Busy)?;
         let (password, hash) = (sent.clone(), hash.to_owned());
-        let is_right =
-            matches!(tokio::task::spawn_blocking(move || bcrypt::verify(password, &hash)).await, Ok(Ok(true)));
+        let check = tokio::task::spawn_blocking(move || {
+            // A check goes on after its visitor has left, so it keeps the turn by itself.
+            let _turn = turn;
+            bcrypt::verify(password, &hash)
+        });
+        let is_right = matches!(check.await, Ok(Ok(true)));
         if is_right {
             *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
         }
-        is_right
+        Ok(is_right)
     }
 
     /// Slows a failed login down.
@@ -141,6 +168,10 @@ impl Login {
             Way::Link { .. } => (
                 StatusCode::FORBIDDEN,
                 "Open the link that `reveille dashboard` has printed: it has the token for this browser.\n",
+            ),
+            Way::Bearer(_) => (
+                StatusCode::UNAUTHORIZED,
+                "The proxy must send the token, and the visitor's name in X-Forwarded-User.\n",
             ),
             _ => (StatusCode::UNAUTHORIZED, "Log in to see the dashboard.\n"),
         };
@@ -162,9 +193,16 @@ pub async fn check(State(login): State<Arc<Login>>, mut request: Request, next: 
         return safe(follow_link(wanted, cookie, *is_https));
     }
     let has_tried = token.is_some() || request.headers().contains_key(AUTHORIZATION);
-    if let Some(name) = login.name(request.headers()).await {
-        request.extensions_mut().insert(Viewer::new(name));
-        return next.run(request).await;
+    match login.name(request.headers()).await {
+        Ok(Some(name)) => {
+            request.extensions_mut().insert(Viewer::new(name));
+            return next.run(request).await;
+        }
+        Ok(None) => {}
+        Err(Busy) => {
+            let text = "Too many visitors log in at once. Try again.\n";
+            return safe((StatusCode::SERVICE_UNAVAILABLE, text).into_response());
+        }
     }
     if has_tried {
         login.slow_down().await;
@@ -198,9 +236,11 @@ fn forwarded_user(headers: &HeaderMap) -> Option<String> {
     let mut users = headers.get_all("x-forwarded-user").iter();
     let (user, second) = (users.next(), users.next());
     match (user, second) {
-        (_, Some(_)) => None,
-        (None, None) => Some(NAMELESS.to_owned()),
-        (Some(user), None) => visitor(std::str::from_utf8(user.as_bytes()).ok()?),
+        (Some(user), None) => {
+            let user = std::str::from_utf8(user.as_bytes()).ok()?;
+            visitor(user).filter(|_| !user.trim().is_empty())
+        }
+        _ => None,
     }
 }
 
@@ -213,19 +253,32 @@ fn visitor(name: &str) -> Option<String> {
     }
 }
 
+fn authorization(headers: &HeaderMap) -> &str {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 /// Returns what follows the scheme in the header `Authorization`.
 fn credentials<'a>(authorization: &'a str, scheme: &str) -> Option<&'a str> {
     let (sent, credentials) = authorization.split_once(' ')?;
     sent.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
 }
 
+fn long_enough(name: &str, secret: String, shortest: usize) -> Result<String, Failure> {
+    match secret.chars().count() >= shortest {
+        true => Ok(secret),
+        false => {
+            Err(Failure::Error(format!("{name} is too easy to guess: take at least {shortest} random characters")))
+        }
+    }
+}
+
 /// Checks a hash before anybody logs in by it. Its cost is the time of each check.
 fn hash(hash: String) -> Result<String, Failure> {
     let parts = hash.parse::<bcrypt::HashParts>().ok();
-    match parts.is_some_and(|parts| (4..=16).contains(&parts.get_cost())) {
+    match parts.is_some_and(|parts| (10..=16).contains(&parts.get_cost())) {
         true => Ok(hash),
         false => Err(Failure::Error(
-            "REVEILLE_DASHBOARD_PASSWORD_HASH is no bcrypt hash with a cost of 4 to 16, such as $2y$12$…".to_owned(),
+            "REVEILLE_DASHBOARD_PASSWORD_HASH is no bcrypt hash with a cost of 10 to 16, such as $2y$12$…".to_owned(),
         )),
     }
 }
@@ -285,14 +338,15 @@ mod tests {
             forwarded_user(&users.map(|user| (name.clone(), user)).collect())
         };
         let told = [user(&["ada"]), user(&["Żaneta"]), user(&[""]), user(&[])];
-        assert_eq!(told, ["ada", "Żaneta", "dashboard", "dashboard"].map(|name| Some(name.to_owned())));
+        assert_eq!(told, [Some("ada".to_owned()), Some("Żaneta".to_owned()), None, None]);
         assert_eq!([user(&["ada", "eve"]), user(&["a\tb"]), user(&[&"x".repeat(201)])], [None, None, None]);
     }
 
     #[test]
     fn a_hash_is_checked_at_the_start() {
-        let good = bcrypt::hash("x", 4).unwrap();
-        assert!(hash(good.clone()).is_ok() && hash(good.replace("$04$", "$17$")).is_err());
+        let good = bcrypt::hash("x", 10).unwrap();
+        let with_cost = |cost: &str| hash(good.replace("$10$", cost)).is_ok();
+        assert!(with_cost("$10$") && with_cost("$16$") && !with_cost("$17$") && !with_cost("$09$"));
         assert!(hash(format!("ada:{good}")).is_err() && hash("secret".into()).is_err());
     }
 }
