@@ -9,11 +9,12 @@ use crate::database::insert::seconds;
 use crate::error::Result;
 
 impl Admin {
-    /// Reads the ended attempts of one queue, or of all queues with `None`, in equal parts of a time up to now.
+    /// Reads the ended attempts of one queue, or of all queues with `None`, in equal parts of a time up to now. A part
+    /// begins at a multiple of its length since 1970, so the last part is not over.
     ///
-    /// The rows are those parts in which an attempt ended, oldest first: `part` from 0 on, `completed`, `failed`,
-    /// `mean_wait_seconds`, `max_wait_seconds`, `mean_run_seconds`, `max_run_seconds`. The counts of a minute are in
-    /// the part of its start, and reach back 7 days.
+    /// The rows are those parts in which an attempt ended, oldest first: `part` from 0 on, `starts_at`, `completed`,
+    /// `failed`, `mean_wait_seconds`, `max_wait_seconds`, `mean_run_seconds`, `max_run_seconds`. The counts of a minute
+    /// are in the part of its start, and reach back 7 days.
     ///
     /// # Errors
     /// The server's error.
@@ -33,6 +34,16 @@ impl Admin {
     pub async fn last_hour(&self, queues: &[String]) -> Result<Vec<Record>> {
         let sql = as_bytes!(include_str!("../../sql/sparklines.sql"));
         records(&self.read("read the last hour of queues", sql, &[(&queues, Type::TEXT_ARRAY)]).await?)
+    }
+
+    /// Reads one queue: a record with the object `queue`, which has the columns of the view `queue_stats`, with the age
+    /// in seconds as `oldest_ready_seconds`. `None` if nothing is known of the queue.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn queue(&self, name: &str) -> Result<Option<Record>> {
+        let sql = as_bytes!(include_str!("../../sql/queue.sql"));
+        Ok(records(&self.read("read a queue", sql, &[(&name, Type::TEXT)]).await?)?.pop())
     }
 
     /// Reads the settings of a queue as they are stored, with intervals in seconds; `None` if the queue has none.

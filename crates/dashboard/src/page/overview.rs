@@ -97,8 +97,8 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let overview = queues(&visit).await;
     let shown = |queues: &[Queue]| queues.iter().map(|queue| queue.queue.clone()).collect::<Vec<_>>();
     let names = overview.value.as_ref().map(|(_, queues)| shown(queues)).unwrap_or_default();
-    let last_hour =
-        visit.read(format!("last hour {names:?}"), |admin| async move { last_hour(admin, names).await }).await;
+    let of = names.clone();
+    let last_hour = visit.read(format!("last hour {names:?}"), |admin| async move { last_hour(admin, of).await }).await;
     let body = html! {
         h1 { "Overview" }
         (parts::reading(&overview, |(sums, queues)| html! {
@@ -110,7 +110,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
                 p.hint { "These are the " (queues.len()) " busiest of " (number::count(sums.queues as u64)) " queues." }
             }
         }))
-        (pause::list(&visit).await)
+        (pause::list(&visit, &names).await)
         (findings(&visit))
     };
     Ok(Page { title: "Overview".into(), section: Section::Overview, body })

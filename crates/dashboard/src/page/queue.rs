@@ -8,7 +8,7 @@ use reveille::admin::{Filter, Record, Sort};
 use reveille::job::JobState;
 
 use super::jobs;
-use super::overview::{Queue, queues};
+use super::overview::Queue;
 use crate::access::Right;
 use crate::draw::chart::{self, Series};
 use crate::draw::parts::{self, Column};
@@ -53,9 +53,10 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
 }
 
 async fn head(visit: &Visit, name: &str) -> Markup {
-    let overview = queues(visit).await;
-    let queue = overview.value.as_ref().ok().and_then(|(_, queues)| queues.iter().find(|queue| queue.queue == name));
-    let is_paused = queue.is_some_and(|queue| queue.paused);
+    let of = name.to_owned();
+    let read = |row: Option<Record>| row.map(|row| row.decode::<Queue>("queue")).transpose();
+    let queue = visit.read(format!("queue {name}"), |admin| async move { admin.queue(&of).await.and_then(read) }).await;
+    let is_paused = matches!(&queue.value, Ok(Some(queue)) if queue.paused);
     html! {
         div.bar {
             h1 { "Queue " (text::line(name)) @if is_paused { (parts::badge("paused", "warn")) } }
@@ -64,11 +65,10 @@ async fn head(visit: &Visit, name: &str) -> Markup {
                 @else { (parts::button(visit, "queue/pause", "Pause", "", &[("name", name)])) }
             }
         }
-        @match (queue, &overview.value) {
-            (Some(queue), _) => (figures(visit, queue)),
-            (None, Ok(_)) => p.hint { "The queue has no jobs, no workers and no settings, or is one of very many." },
-            (None, Err(problem)) => (parts::problem(problem)),
-        }
+        (parts::reading(&queue, |queue| match queue {
+            Some(queue) => figures(visit, queue),
+            None => html! { p.hint { "The queue has no jobs, no workers and no settings." } },
+        }))
     }
 }
 
@@ -123,7 +123,7 @@ fn draw_charts(rows: &[Record], seconds: u64, bars: u32) -> Markup {
     };
     let (completed, failed) = (column("completed"), column("failed"));
     let (waits, runs) = (column("mean_wait_seconds"), column("mean_run_seconds"));
-    let starts = starts(seconds, bars);
+    let starts = starts(rows, seconds, bars);
     let ended = [
         Series { class: "good", name: "completed", values: &completed },
         Series { class: "bad", name: "failed", values: &failed },
@@ -138,10 +138,14 @@ fn draw_charts(rows: &[Record], seconds: u64, bars: u32) -> Markup {
     }
 }
 
-/// Returns the start of each bar.
-fn starts(seconds: u64, bars: u32) -> Vec<SystemTime> {
-    let (now, step) = (SystemTime::now(), seconds as f64 / f64::from(bars));
-    (0..bars).map(|bar| now - Duration::from_secs_f64(step * f64::from(bars - bar))).collect()
+/// Returns the start of each bar: a multiple of its length, by the database's clock where a row tells it.
+fn starts(rows: &[Record], seconds: u64, bars: u32) -> Vec<SystemTime> {
+    let step = Duration::from_secs_f64(seconds as f64 / f64::from(bars));
+    let told = rows.first().and_then(|row| Some(row.time("starts_at")? - step * row.decode("part").ok()?));
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let present = (since_1970.as_secs_f64() / step.as_secs_f64()).floor() as u32;
+    let first = told.unwrap_or_else(|| SystemTime::UNIX_EPOCH + step * (present + 1).saturating_sub(bars));
+    (0..bars).map(|bar| first + step * bar).collect()
 }
 
 async fn running(visit: &Visit, name: &str) -> Markup {
