@@ -22,7 +22,8 @@ pub enum Right {
     Edit,
     /// Pause and resume queues and schedules.
     Pause,
-    /// Change the settings of queues, and remove queues and schedules.
+    /// Change the settings of queues, and remove queues and schedules. How long dead jobs are kept is changed only with
+    /// [`Right::Purge`], since upkeep deletes those that are older.
     Settings,
     /// Enqueue jobs, and trigger schedules.
     Enqueue,

@@ -2,7 +2,8 @@
 //! router for an axum application. The command `reveille dashboard` serves the same pages.
 //!
 //! [`Dashboard`] has the options. The pages need no other service: no build step, no foreign script, nothing is loaded
-//! from elsewhere. They work without script, too; then they are loaded again every 10 s instead of being live.
+//! from elsewhere. They work without script, too; then those without a form to fill in are loaded again every 10 s
+//! instead of being live.
 //!
 //! What the pages read is read once for all open pages. Together, open pages keep the database's server busy for less
 //! than 1 % of the time with each reading.

@@ -53,9 +53,10 @@ impl Visit {
     /// # Errors
     /// A refusal, unless the visitor has the right.
     pub fn must(&self, right: Right) -> std::result::Result<(), Refusal> {
-        match self.may(right) {
-            true => Ok(()),
-            false => Err(Refusal::forbidden(match self.why_read_only {
+        match (self.may(right), &self.trouble) {
+            (true, _) => Ok(()),
+            (false, Some(trouble)) => Err(Refusal::unavailable(format!("Nothing was changed: {trouble}"))),
+            (false, None) => Err(Refusal::forbidden(match self.why_read_only {
                 Some(why) => format!("Nothing was changed: {why}."),
                 None => "You may not do this. Nothing was changed.".to_owned(),
             })),

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use reveille::admin::{Edited, JobEdit, JobRow};
 use reveille::job::{Payload, Priority};
+use sha2::{Digest, Sha256};
 
 use crate::access::Right;
 use crate::dashboard::Field;
@@ -20,7 +21,8 @@ use crate::redact;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
 
-/// The fields of the form, as the visitor has filled them in.
+/// The fields of the form, as a job has them or as the visitor has filled them in.
+#[derive(PartialEq)]
 struct Fields {
     queue: String,
     priority: String,
@@ -47,17 +49,46 @@ impl Fields {
         }
     }
 
-    fn posted(posted: &Posted, shown: &Fields) -> Fields {
-        let value = |name: &str| posted.value(name).unwrap_or_default().trim().to_owned();
-        Fields {
-            queue: value("queue"),
-            priority: value("priority"),
-            due: value("due"),
-            max_attempts: value("max_attempts"),
-            key: value("key"),
-            timeout: value("timeout"),
-            payload: shown.payload.as_ref().and(posted.value("payload").map(str::to_owned)),
-        }
+    /// Returns the fields as the visitor has left them. `now` is what the job has. A field that the visitor has not
+    /// changed since the form was drawn is as it is now, and stays as it is. Also returns the name of a field that the
+    /// visitor and, meanwhile, somebody else have changed.
+    fn posted(posted: &Posted, now: &Fields) -> (Fields, Option<&'static str>) {
+        let mut contested = None;
+        let mut value = |name: &'static str, now: &str| {
+            let written = posted.value(name).unwrap_or_default();
+            match posted.value(&before(name)) {
+                // A browser drops line breaks from the fields of one line.
+                Some(before) if before.replace(['\r', '\n'], "") == written => return now.to_owned(),
+                Some(before) if before != now => contested = Some(name),
+                _ => {}
+            }
+            written.trim().to_owned()
+        };
+        let fields = Fields {
+            queue: value("queue", &now.queue),
+            priority: value("priority", &now.priority),
+            due: posted.filled("due").unwrap_or_default().to_owned(),
+            max_attempts: value("max_attempts", &now.max_attempts),
+            key: value("key", &now.key),
+            timeout: value("timeout", &now.timeout),
+            payload: None,
+        };
+        let payload = match (&now.payload, posted.value("payload")) {
+            (Some(now), Some(written)) => {
+                // A browser sends each line break as two characters.
+                let written = written.replace("\r\n", "\n");
+                match posted.value(&before("payload")) {
+                    Some(before) if before == fingerprint(&written) => Some(now.clone()),
+                    Some(before) => {
+                        contested = contested.or((before != fingerprint(now)).then_some("payload"));
+                        Some(written)
+                    }
+                    None => Some(written),
+                }
+            }
+            _ => None,
+        };
+        (Fields { payload, ..fields }, contested)
     }
 
     /// Returns the changes from what the job has; fields that are as before stay out of it.
@@ -112,8 +143,15 @@ pub async fn save(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
     visit.must(Right::Edit)?;
     let job = find(visit, id).await?;
     let before = Fields::of_job(visit, &job);
-    let fields = Fields::posted(&posted, &before);
-    let problem = match fields.changes(visit, &job, &before).await {
+    let (fields, contested) = Fields::posted(&posted, &before);
+    if fields == before {
+        return Ok(posted.done(&format!("jobs/{id}"), "Nothing was changed."));
+    }
+    let changes = match contested {
+        Some(name) => Err(changed_meanwhile(name)),
+        None => fields.changes(visit, &job, &before).await,
+    };
+    let problem = match changes {
         Err(problem) => problem,
         Ok(edit) => {
             if !visit.viewer.sees(&fields.queue) {
@@ -128,6 +166,21 @@ pub async fn save(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
     // The form comes back as it was filled in, so that nothing typed is lost.
     let page = page(visit, &job, &fields, Some(&problem));
     Ok((StatusCode::UNPROCESSABLE_ENTITY, shell::page(visit, &page)).into_response())
+}
+
+/// The name of the hidden field with the value that the form has shown.
+fn before(name: &str) -> String {
+    format!("was_{name}")
+}
+
+/// Returns what the form carries in place of the payload that it has shown.
+fn fingerprint(payload: &str) -> String {
+    Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn changed_meanwhile(name: &str) -> String {
+    let name = name.replace('_', " ");
+    format!("Somebody else has changed the {name} meanwhile. Look at the job before you save again.")
 }
 
 fn notice(id: i64, edited: Edited) -> String {
@@ -155,12 +208,17 @@ fn page(visit: &Visit, job: &JobRow, fields: &Fields, problem: Option<&str>) -> 
 
 fn form(visit: &Visit, job: &JobRow, fields: &Fields) -> Markup {
     let action = format!("jobs/{}/edit", job.id);
+    let now = Fields::of_job(visit, job);
+    let carried = |name: &str, value: &str| html! { input type="hidden" name=(before(name)) value=(value); };
     let input = |name: &str, label: &str, value: &str, hint: &str| {
         html! { label { (label) input name=(name) value=(value) placeholder=(hint) autocomplete="off"; } }
     };
     html! {
         form method="post" action=(visit.to(&action)) data-still {
             (parts::signature(visit, &action))
+            (carried("queue", &now.queue)) (carried("priority", &now.priority)) (carried("key", &now.key))
+            (carried("max_attempts", &now.max_attempts)) (carried("timeout", &now.timeout))
+            @if let Some(payload) = &now.payload { (carried("payload", &fingerprint(payload))) }
             div.fields {
                 (input("queue", "Queue", &fields.queue, ""))
                 label {

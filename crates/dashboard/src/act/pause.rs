@@ -1,5 +1,7 @@
 //! Pausing kinds and keys.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use maud::{Markup, html};
 use reveille::admin::{Pause, Record, View};
@@ -11,11 +13,15 @@ use crate::page::column;
 use crate::posted::Posted;
 use crate::visit::Visit;
 
-/// Draws the pauses of kinds and keys that the visitor may see, with the buttons that end them.
-pub async fn list(visit: &Visit) -> Markup {
+/// How long a visitor waits for jobs to be resumed.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Draws the pauses of kinds and keys that the visitor may see, with the buttons that end them. A pause of a whole
+/// queue stands at the queue, if the page lists it.
+pub async fn list(visit: &Visit, listed_queues: &[String]) -> Markup {
     let pauses = visit.read("pauses", |admin| async move { admin.view(View::PauseStatus).await }).await;
     parts::reading(&pauses, |pauses| {
-        let pauses = pauses.iter().filter(|pause| is_shown(visit, pause)).collect::<Vec<_>>();
+        let pauses = pauses.iter().filter(|pause| is_shown(visit, listed_queues, pause)).collect::<Vec<_>>();
         html! {
             @if !pauses.is_empty() {
                 h2 { "Paused" }
@@ -25,26 +31,27 @@ pub async fn list(visit: &Visit) -> Markup {
     })
 }
 
-/// A pause of a whole queue stands at the queue.
-fn is_shown(visit: &Visit, pause: &Record) -> bool {
+fn is_shown(visit: &Visit, listed_queues: &[String], pause: &Record) -> bool {
     let is_of_queue = column::<Option<i64>>(pause, "id").is_none();
-    let sees = match column::<Option<String>>(pause, "queue") {
-        Some(queue) => visit.viewer.sees(&queue),
+    match column::<Option<String>>(pause, "queue") {
+        Some(queue) => visit.viewer.sees(&queue) && !(is_of_queue && listed_queues.contains(&queue)),
         None => visit.viewer.queues.is_none(),
-    };
-    !is_of_queue && sees
+    }
 }
 
 fn row(visit: &Visit, pause: &Record) -> Markup {
     let [queue, kind, key] = ["queue", "kind", "key"].map(|name| column::<Option<String>>(pause, name));
-    let parked = column::<Option<u64>>(pause, "parked").unwrap_or(0);
+    let parked = column::<Option<u64>>(pause, "parked");
     let carried = [("queue", &queue), ("kind", &kind), ("key", &key)];
     let carried: Vec<(&str, &str)> =
         carried.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
     html! {
         li {
-            (words(&queue, &kind, &key)) ", since " (time::ago(pause.time("paused_at"))) ": "
-            (number::count(parked)) @if parked >= 10_000 { " or more" } " parked jobs "
+            (words(&queue, &kind, &key)) ", since " (time::ago(pause.time("paused_at")))
+            @if let Some(parked) = parked {
+                ": " (number::count(parked)) @if parked >= 10_000 { " or more" } " parked jobs"
+            }
+            " "
             @if visit.may(Right::Pause) { (parts::button(visit, "resume", "Resume", "", &carried)) }
         }
     }
@@ -55,7 +62,11 @@ fn words(queue: &Option<String>, kind: &Option<String>, key: &Option<String>) ->
     html! {
         @if let Some(kind) = kind { "kind " strong { (text::line(kind)) } " " }
         @if let Some(key) = key { "key " strong { (text::line(key)) } " " }
-        @match queue { Some(queue) => { "in queue " strong { (text::line(queue)) } } None => "in all queues" }
+        @let is_of_queue = kind.is_none() && key.is_none();
+        @match queue {
+            Some(queue) => { @if !is_of_queue { "in " } "queue " strong { (text::line(queue)) } }
+            None => "in all queues",
+        }
     }
 }
 
@@ -86,6 +97,15 @@ pub async fn pause(posted: Posted) -> Result<Response, Refusal> {
 }
 
 pub async fn resume(posted: Posted) -> Result<Response, Refusal> {
-    posted.visit.operator()?.resume(named(&posted)?).await?;
-    Ok(posted.done("", "These jobs are resumed."))
+    let (operator, pause) = (posted.visit.operator()?, named(&posted)?);
+    let mut resuming = tokio::spawn(async move { operator.resume(pause).await });
+    let notice = match tokio::time::timeout(LONGEST_WAIT, &mut resuming).await {
+        Ok(resumed) => {
+            resumed.unwrap_or_else(|error| Err(reveille::Error::unavailable(error.to_string())))?;
+            "These jobs are resumed."
+        }
+        // The task goes on, and so does the upkeep of any worker.
+        Err(_) => "These jobs are being resumed. There are many, so it takes a while.",
+    };
+    Ok(posted.done("", notice))
 }

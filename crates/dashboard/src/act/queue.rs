@@ -67,13 +67,48 @@ impl Setting {
         }
     }
 
-    /// Reads the form's field into the settings.
-    fn read(&self, settings: QueueSettings, posted: &Posted) -> Result<QueueSettings, Refusal> {
-        let wrong = |value: &str, like: &str| {
-            let problem = format!("{}: {value:?} is {like}. Nothing was changed.", self.label);
-            Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, problem)
-        };
+    /// Returns the value as it stands in the form; empty for the default.
+    fn shown(&self, settings: Option<&Record>) -> String {
+        let written = settings.and_then(|settings| self.written(settings)).unwrap_or_default();
+        match self.sort {
+            // A queue without settings has a bell, and no order.
+            Sort::Flag(_) if settings.is_none() => if self.column == "bell" { "yes" } else { "no" }.to_owned(),
+            _ => written,
+        }
+    }
+
+    /// True if upkeep deletes dead jobs by this setting.
+    fn deletes_dead_jobs(&self) -> bool {
+        self.column == "dead_retention"
+    }
+
+    /// The name of the hidden field with the value that the form has shown.
+    fn before(&self) -> String {
+        format!("was_{}", self.column)
+    }
+
+    /// Reads the form's field into the settings, if the visitor has changed the field.
+    ///
+    /// # Errors
+    /// A refusal if the value is wrong, or if somebody else has changed the setting since the form was drawn.
+    fn read(&self, settings: QueueSettings, posted: &Posted, now: &str) -> Result<QueueSettings, Refusal> {
+        let wrong = |value: &str, like: &str| refused(format!("{}: {value:?} is {like}.", self.label));
         let value = posted.filled(self.column);
+        let written = match self.sort {
+            Sort::Flag(_) => value.map_or("no", |_| "yes"),
+            _ => value.unwrap_or_default(),
+        };
+        match posted.value(&self.before()) {
+            Some(before) if before == written => return Ok(settings),
+            Some(before) if before != now => {
+                let problem = format!("{}: somebody has changed this to {now:?} meanwhile.", self.label);
+                return Err(refused(format!("{problem} Load the page again.")));
+            }
+            _ => {}
+        }
+        if self.deletes_dead_jobs() {
+            posted.visit.must(Right::Purge)?;
+        }
         Ok(match self.sort {
             Sort::Number(set) => {
                 let number =
@@ -92,25 +127,28 @@ impl Setting {
     }
 }
 
+fn refused(problem: String) -> Refusal {
+    Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, format!("{problem} Nothing was changed."))
+}
+
 /// Draws the settings as a form.
 pub fn form(visit: &Visit, name: &str, settings: Option<&Record>) -> Markup {
-    let value = |setting: &Setting| settings.and_then(|settings| setting.written(settings));
     html! {
         form.fields method="post" action=(visit.to("queue/settings")) data-keep {
             (parts::signature(visit, "queue/settings"))
             input type="hidden" name="name" value=(name);
             @for setting in &SETTINGS {
+                @let shown = setting.shown(settings);
+                input type="hidden" name=(setting.before()) value=(shown);
                 @match setting.sort {
                     Sort::Flag(_) => label.flag {
-                        // A queue without settings has a bell, and no order.
-                        @let is_on = value(setting).map_or(setting.column == "bell", |value| value == "yes");
-                        input type="checkbox" name=(setting.column) value="yes" checked[is_on];
+                        input type="checkbox" name=(setting.column) value="yes" checked[shown == "yes"];
                         (setting.label)
                     },
                     _ => label {
                         (setting.label)
-                        @let value = value(setting).unwrap_or_default();
-                        input name=(setting.column) value=(value) placeholder=(setting.hint) autocomplete="off";
+                        input name=(setting.column) value=(shown) placeholder=(setting.hint) autocomplete="off"
+                            readonly[setting.deletes_dead_jobs() && !visit.may(Right::Purge)];
                     },
                 }
             }
@@ -150,8 +188,13 @@ pub async fn resume(posted: Posted) -> Result<Response, Refusal> {
 pub async fn settings(posted: Posted) -> Result<Response, Refusal> {
     posted.visit.must(Right::Settings)?;
     let name = queue(&posted)?;
-    let settings =
-        SETTINGS.iter().try_fold(QueueSettings::new(), |settings, setting| setting.read(settings, &posted))?;
+    let now = posted.visit.admin().queue_settings(name).await?;
+    let settings = SETTINGS.iter().try_fold(QueueSettings::new(), |settings, setting| {
+        setting.read(settings, &posted, &setting.shown(now.as_ref()))
+    })?;
+    if settings == QueueSettings::new() {
+        return Ok(done(&posted, name, "No setting was changed."));
+    }
     posted.visit.operator()?.set_queue(name, settings).await?;
     Ok(done(&posted, name, "The settings are saved. Workers obey them from their next claim on."))
 }

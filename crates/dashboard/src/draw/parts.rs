@@ -113,7 +113,7 @@ pub fn confirmed(summary: &str, question: &str, button: Markup) -> Markup {
 /// Draws a button that posts to `action`. `key` is the key that presses it, or empty; `carried` are the names and
 /// values that the form carries.
 ///
-/// The form is signed with its action and what it carries, so a form for one job cannot be used for another.
+/// The form is signed with its action. What it carries is checked as if the visitor had typed it.
 pub fn button(visit: &Visit, action: &str, text: &str, key: &str, carried: &[(&str, &str)]) -> Markup {
     form_button(visit, action, text, "", key, carried)
 }

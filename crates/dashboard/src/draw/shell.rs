@@ -67,7 +67,7 @@ pub fn page(visit: &Visit, page: &Page) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            (head(visit, &format!("{} · {database}", page.title), page.body.0.contains(" data-still")))
+            (head(visit, &format!("{} · {database}", page.title), asks_for_input(&page.body)))
             body {
                 a.skip href="#live" { "Skip to the page" }
                 header {
@@ -110,7 +110,12 @@ pub fn refusal(refusal: &Refusal) -> Markup {
     }
 }
 
-/// A page that somebody fills in is still: it is not loaded again by itself.
+/// True if somebody may be filling the page in, so that it must not be loaded again by itself. A form's mark is the
+/// last part of its tag, which no text can look like: in texts, `>` is escaped.
+fn asks_for_input(body: &Markup) -> bool {
+    [" data-still>", " data-keep>"].iter().any(|mark| body.0.contains(mark))
+}
+
 fn head(visit: &Visit, title: &str, is_still: bool) -> Markup {
     html! {
         head {

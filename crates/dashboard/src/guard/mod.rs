@@ -79,7 +79,9 @@ pub async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Ne
             let Ok(_room) = shared.requests.try_acquire() else { return headers::added(busy().into_response()) };
             let answer = tokio::time::timeout(LONGEST_REQUEST, next.run(request)).await;
             answer.unwrap_or_else(|_| {
-                Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request took too long.").into_response()
+                let problem =
+                    "The request took too long. If it was to change something, see Actions for whether it did.";
+                Refusal::new(StatusCode::REQUEST_TIMEOUT, problem).into_response()
             })
         }
         Err(refusal) => refusal.into_response(),

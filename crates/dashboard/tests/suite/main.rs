@@ -22,5 +22,6 @@ mod roles;
 mod schedules;
 mod sockets;
 mod streams;
+mod together;
 mod web;
 mod workers;
