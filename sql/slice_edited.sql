@@ -1,11 +1,11 @@
 -- The last part of a statement over live jobs: changes the waiting jobs of the slice that pass the filter, as
 -- sql/edit_job.sql does. See sql/slice_of_jobs.sql.
 --
---   $22 jsonb             the new values of queue, priority, max_attempts, key and timeout (in seconds), by column
+--   $23 jsonb             the new values of queue, priority, max_attempts, key and timeout (in seconds), by column
 --                         name; a column that is not in it stays; a key or timeout that is null in it is removed
---   $23 jsonb             the new payload; null: it stays
---   $24 timestamptz       the new due time; null: $25 decides
---   $25 double precision  the new delay in seconds, from now on; null: the due time stays
+--   $24 jsonb             the new payload; null: it stays
+--   $25 timestamptz       the new due time; null: $26 decides
+--   $26 double precision  the new delay in seconds, from now on; null: the due time stays
 --
 -- Returns one row:
 --   done         the number of jobs that were changed
@@ -25,16 +25,16 @@
     select locked.id from locked join passing using (id, version)
 ), edited as (
     update reveille.jobs
-    set queue = case when $22 ? 'queue' then $22 ->> 'queue' else queue end,
-        priority = case when $22 ? 'priority' then ($22 ->> 'priority')::smallint else priority end,
-        max_attempts = case when $22 ? 'max_attempts' then ($22 ->> 'max_attempts')::int else max_attempts end,
-        key = case when $22 ? 'key' then $22 ->> 'key' else key end,
+    set queue = case when $23 ? 'queue' then $23 ->> 'queue' else queue end,
+        priority = case when $23 ? 'priority' then ($23 ->> 'priority')::smallint else priority end,
+        max_attempts = case when $23 ? 'max_attempts' then ($23 ->> 'max_attempts')::int else max_attempts end,
+        key = case when $23 ? 'key' then $23 ->> 'key' else key end,
         timeout = case
-            when $22 ? 'timeout' then make_interval(secs => ($22 ->> 'timeout')::double precision)
+            when $23 ? 'timeout' then make_interval(secs => ($23 ->> 'timeout')::double precision)
             else timeout
         end,
-        payload = coalesce($23, payload),
-        available_at = coalesce($24, now() + make_interval(secs => $25), available_at)
+        payload = coalesce($24, payload),
+        available_at = coalesce($25, now() + make_interval(secs => $26), available_at)
     where id = any (array(select id from chosen)) and reserved_by is null
     returning id
 )

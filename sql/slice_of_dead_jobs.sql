@@ -66,7 +66,9 @@ with recursive groups as (
             and ($16::double precision is null or walked.finished_at >= now() - make_interval(secs => $16))
             and ($12::text is null or walked.key = $12)
             and ($13::text[] is null or walked.tags @> $13)
-            and ($17::text is null or strpos(E'\n' || (walked.errors -> -1 ->> 'error') || E'\n', $17) > 0)
+            and ($17::text is null or strpos(walked.errors -> -1 ->> 'error', $17) > 0)
+            and ($22::text is null or split_part(left(walked.errors -> -1 ->> 'error', 500), E'\n', 1)
+                = split_part(left($22, 500), E'\n', 1))
             and ($18::jsonb is null or walked.payload @> $18)
         ) as passes
     from (

@@ -23,9 +23,11 @@
 --   $14 timestamptz       the time since which the job was created; null: any
 --   $15 double precision  the shortest age in seconds; null: any
 --   $16 double precision  the longest age in seconds; null: any
---   $17 text              a part of the last error, which has a line break before and after; null: any
+--   $17 text              a part of the last error; null: any
 --   $18 jsonb             the payload contains this; null: any
 --   $19 smallint, $20 bigint, $21 timestamptz  only for dead and finished jobs
+--   $22 text              the first line of the last error, of which 500 characters count, as they do in
+--                         sql/recent_dead_errors.sql; null: any
 --
 -- Defines:
 --   slice    the jobs that the slice has read
@@ -90,7 +92,9 @@ with few as materialized (
             and ($16::double precision is null or walked.created_at >= now() - make_interval(secs => $16))
             and ($12::text is null or walked.key = $12)
             and ($13::text[] is null or walked.tags @> $13)
-            and ($17::text is null or strpos(E'\n' || (walked.errors -> -1 ->> 'error') || E'\n', $17) > 0)
+            and ($17::text is null or strpos(walked.errors -> -1 ->> 'error', $17) > 0)
+            and ($22::text is null or split_part(left(walked.errors -> -1 ->> 'error', 500), E'\n', 1)
+                = split_part(left($22, 500), E'\n', 1))
             and ($18::jsonb is null or walked.payload @> $18)
         ) as passes
     from (

@@ -52,6 +52,7 @@ pub struct Filter {
     pub(super) older_than: Option<Duration>,
     pub(super) newer_than: Option<Duration>,
     pub(super) error: Option<String>,
+    pub(super) error_line: Option<String>,
     pub(super) payload: Option<Payload>,
 }
 
@@ -73,8 +74,6 @@ pub enum StateFilter {
 const LONGEST_RECORDED: usize = 500;
 /// The most tags of a filter that the record of an action keeps.
 const MOST_RECORDED_TAGS: usize = 64;
-/// The number of characters by which [`Filter::error_line`] knows a line.
-const LONGEST_LINE: usize = 500;
 
 /// The table that a listing reads, and the state of the jobs that it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,13 +152,11 @@ impl Filter {
         self
     }
 
-    /// Chooses only jobs whose last error has this line, as a whole. Of a line of 500 characters or more, the first 500
-    /// count. Replaces the text that [`Filter::error`] has set.
-    pub fn error_line(mut self, line: &str) -> Filter {
-        // The statements look for the text in the error with a line break before and after it.
-        let begin: String = line.chars().take(LONGEST_LINE).collect();
-        let end = if begin.chars().count() < LONGEST_LINE { "\n" } else { "" };
-        self.error = Some(format!("\n{begin}{end}"));
+    /// Chooses only jobs whose last error has this first line, as a whole. An error can begin with an empty line. Of a
+    /// line of 500 characters or more, the first 500 count. [`Admin::dead_errors`](crate::admin::Admin::dead_errors)
+    /// groups jobs by the same lines.
+    pub fn error_line(mut self, line: impl Into<String>) -> Filter {
+        self.error_line = Some(line.into());
         self
     }
 
@@ -191,6 +188,7 @@ impl Filter {
             ("older_than", self.older_than.map(|age| seconds(age).into())),
             ("newer_than", self.newer_than.map(|age| seconds(age).into())),
             ("error", text(&self.error)),
+            ("error_line", text(&self.error_line)),
         ];
         let conditions = conditions.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         conditions.collect::<Map<String, Value>>().into()

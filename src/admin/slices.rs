@@ -264,6 +264,12 @@ impl Slices {
         self.due = reached.last_due;
     }
 
+    /// Makes the next slice half as large.
+    pub(super) fn halve(&mut self) {
+        self.limit = (self.limit / 2).max(1);
+        self.most = (self.most / 2).max(SMALLEST);
+    }
+
     /// Begins the next slice behind the job with this id.
     pub(super) fn go_on_behind(&mut self, id: i64) {
         let next = match self.walk {
@@ -282,7 +288,7 @@ impl Slices {
 
 impl SliceParams<'_> {
     /// Returns the parameters with their types.
-    pub(super) fn list(&self) -> [Param<'_>; 21] {
+    pub(super) fn list(&self) -> [Param<'_>; 22] {
         let SliceParams { slices, .. } = self;
         let filter = &slices.filter;
         [
@@ -307,6 +313,7 @@ impl SliceParams<'_> {
             (&self.day, Type::INT2),
             (&self.page, Type::INT8),
             (&slices.until, Type::TIMESTAMPTZ),
+            (&filter.error_line, Type::TEXT),
         ]
     }
 }

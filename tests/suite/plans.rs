@@ -293,7 +293,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
     let most = i64::MAX.to_string();
     let newest_first = newest_first.to_string();
     let (ids, walk) = ("(array(select generate_series(1, 40000, 100))::bigint[])", format!("'{walk}'::text"));
-    let params: [&str; 25] = [
+    let params: [&str; 26] = [
         &walk,
         &newest_first,
         "0",
@@ -315,6 +315,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
         "(extract(epoch from now())::bigint / 86400 % 32)",
         "0",
         "now()",
+        "null",
         "'{\"priority\": 1}'::jsonb",
         "null",
         "null",
@@ -327,7 +328,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
     };
     let sql = format!("{}{}", source(&format!("sql/{of}.sql")), source(&format!("sql/{rest}.sql")));
     // From the last parameter on, so that $1 does not replace the beginning of $10.
-    (1..=25).rev().fold(sql, |sql, place| sql.replace(&format!("${place}"), params[place - 1]))
+    (1..=26).rev().fold(sql, |sql, place| sql.replace(&format!("${place}"), params[place - 1]))
 }
 
 /// Returns the statements over slices of jobs, with the number of jobs that each may read.
