@@ -582,21 +582,28 @@ with recursive parked as (
 )
 select
     pauses.queue, pauses.kind, pauses.key, pauses.paused_at, pauses.id,
-    (
+    -- The counts of more pauses would take too long.
+    case when pauses.place <= 100 then (
         select count(*)
         from (
             select
-            from parked
+            from (
+                select pauses.queue where pauses.queue is not null
+                union all
+                select parked.queue from parked where pauses.queue is null
+            ) as paused
             cross join lateral (
                 select from reveille.jobs
-                where jobs.queue = parked.queue and jobs.paused_by = pauses.id
+                where jobs.queue = paused.queue and jobs.paused_by = pauses.id
                 order by jobs.queue, jobs.paused_by, jobs.id
                 limit 10000
             ) as of_queue
             limit 10000
         ) as bounded
-    ) as parked
-from reveille.pauses
+    ) end as parked
+from (
+    select *, row_number() over (order by pauses.paused_at desc, pauses.id desc) as place from reveille.pauses
+) as pauses
 union all
 select name, null, null, paused_at, null, null from reveille.queues where paused_at is not null;
 comment on view reveille.pause_status is 'One row per pause: of a queue, a kind, a key, or a kind and a key.';
@@ -607,8 +614,8 @@ comment on column reveille.pause_status.paused_at is 'The time at which the paus
 comment on column reveille.pause_status.id is
     'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
 comment on column reveille.pause_status.parked is
-    'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no '
-    'claim of it parks jobs.';
+    'The number of jobs that the pause keeps parked, counted up to 10,000. Null: the pause is older than the 100 '
+    'latest, so it is not counted; or a whole queue is paused, so that no claim of it parks jobs.';
 
 -- Each column of these views has the comment of its table's column.
 do $$

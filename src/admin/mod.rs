@@ -73,7 +73,7 @@ pub use jobs::RunAgain;
 pub use overview::OverviewList;
 pub use page::{JobPage, PagePlace};
 pub use queues::{Backlog, QueueUse, RemovedQueue};
-pub use recent::{DeadError, DeadGroup, DeadJobs, Deaths, KindHistory};
+pub use recent::{DeadError, DeadGroup, DeadJobs, DeadKind, Deaths, KindHistory};
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 pub use rights::Rights;

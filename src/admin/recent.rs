@@ -10,7 +10,8 @@ use crate::database::Param;
 use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 
-/// Chooses the dead jobs that [`Admin::dead_groups`], [`Admin::dead_errors`] and [`Admin::deaths`] read. A new one
+/// Chooses the dead jobs that [`Admin::dead_groups`], [`Admin::dead_kinds`], [`Admin::dead_errors`] and
+/// [`Admin::deaths`] read. A new one
 /// chooses all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
@@ -40,6 +41,20 @@ pub struct DeadGroup {
     pub of_groups: u64,
     /// The number of the jobs of all groups.
     pub of_jobs: u64,
+}
+
+/// The dead jobs with the same queue and kind.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadKind {
+    /// The queue of the jobs.
+    pub queue: String,
+    /// The kind of the jobs.
+    pub kind: String,
+    /// The number of jobs.
+    pub jobs: u64,
+    /// The number of all queues and kinds with dead jobs, whether they are listed or not.
+    pub of_kinds: u64,
 }
 
 /// The dead jobs of a group whose last errors have the same first line.
@@ -137,6 +152,37 @@ impl Admin {
             })
         };
         self.of_dead("list dead jobs", sql, of, &[], group).await
+    }
+
+    /// Counts the dead jobs of each queue and kind. Returns at most `most` kinds, those with the most dead jobs.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn dead_kinds(&self, of: &DeadJobs, most: u16) -> Result<Vec<DeadKind>> {
+        let sql = as_bytes!(include_str!("../../sql/dead_kinds.sql"));
+        let kind = |row: Record| {
+            Ok(DeadKind {
+                queue: row.decode("queue")?,
+                kind: row.decode("kind")?,
+                jobs: row.decode("jobs")?,
+                of_kinds: row.decode("of_kinds")?,
+            })
+        };
+        self.of_dead("count dead jobs", sql, of, &[(&i32::from(most), Type::INT4)], kind).await
+    }
+
+    /// Lists at most `most` pauses: those of kinds and keys first, then those of whole queues, the latest first. With
+    /// `queues`, lists only pauses that name one of these queues. The rows are those of [`View::PauseStatus`], with the
+    /// number of all pauses of kinds and keys as `of_pauses`.
+    ///
+    /// [`View::PauseStatus`]: super::View::PauseStatus
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn latest_pauses(&self, queues: Option<&[String]>, most: u16) -> Result<Vec<Record>> {
+        let sql = as_bytes!(include_str!("../../sql/latest_pauses.sql"));
+        let params: [Param<'_>; 2] = [(&queues, Type::TEXT_ARRAY), (&i32::from(most), Type::INT4)];
+        records(&self.read("list pauses", sql, &params).await?)
     }
 
     /// Groups dead jobs by the first lines of their errors. Looks at `most` jobs, those of each queue, kind and reason

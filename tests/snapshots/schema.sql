@@ -1659,11 +1659,13 @@ CREATE TABLE reveille.actions (
     left_over bigint,
     refused bigint,
     highest_id bigint,
+    last_id bigint,
     seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     stop_requested_at timestamp with time zone,
     ended_at timestamp with time zone,
     outcome text,
     error text,
+    request text,
     CONSTRAINT actor_has_1_to_128_characters CHECK (((length(actor) >= 1) AND (length(actor) <= 128))),
     CONSTRAINT ended_actions_have_an_outcome CHECK (((ended_at IS NULL) = (outcome IS NULL))),
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['done'::text, 'stopped'::text, 'failed'::text]))),
@@ -1700,7 +1702,9 @@ COMMENT ON COLUMN reveille.actions.refused IS 'Of a run: the number of jobs that
 
 COMMENT ON COLUMN reveille.actions.highest_id IS 'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';
 
-COMMENT ON COLUMN reveille.actions.seen_at IS 'The last sign of life of a run. A run without a sign for 30 seconds is interrupted, since its process has ended.';
+COMMENT ON COLUMN reveille.actions.last_id IS 'Of a run: the highest id that it has reached. A run that has lost an answer of the server goes on behind it.';
+
+COMMENT ON COLUMN reveille.actions.seen_at IS 'The last sign of life of a run. A run without a sign for 30 seconds is interrupted: its process has ended, or cannot reach the database.';
 
 COMMENT ON COLUMN reveille.actions.stop_requested_at IS 'The time at which somebody asked the run to stop. The run stops before its next transaction.';
 
@@ -1709,6 +1713,8 @@ COMMENT ON COLUMN reveille.actions.ended_at IS 'The end; null while a run goes o
 COMMENT ON COLUMN reveille.actions.outcome IS '`done`, `stopped` or `failed`; null: not ended.';
 
 COMMENT ON COLUMN reveille.actions.error IS 'The error that ended a run.';
+
+COMMENT ON COLUMN reveille.actions.request IS 'The name of the request that asked for the change, such as a form that was sent. There is one action of each request. Null: the request has no name.';
 
 CREATE VIEW reveille.action_status AS
  SELECT actions.id,
@@ -2875,16 +2881,30 @@ CREATE VIEW reveille.pause_status AS
     pauses.key,
     pauses.paused_at,
     pauses.id,
-    ( SELECT count(*) AS count
-           FROM ( SELECT
-                   FROM (parked
-                     CROSS JOIN LATERAL ( SELECT
-                           FROM reveille.jobs
-                          WHERE ((jobs.queue = parked.queue) AND (jobs.paused_by = pauses.id))
-                          ORDER BY jobs.queue, jobs.paused_by, jobs.id
-                         LIMIT 10000) of_queue)
-                 LIMIT 10000) bounded) AS parked
-   FROM reveille.pauses
+        CASE
+            WHEN (pauses.place <= 100) THEN ( SELECT count(*) AS count
+               FROM ( SELECT
+                       FROM (( SELECT pauses.queue
+                              WHERE (pauses.queue IS NOT NULL)
+                            UNION ALL
+                             SELECT parked.queue
+                               FROM parked
+                              WHERE (pauses.queue IS NULL)) paused
+                         CROSS JOIN LATERAL ( SELECT
+                               FROM reveille.jobs
+                              WHERE ((jobs.queue = paused.queue) AND (jobs.paused_by = pauses.id))
+                              ORDER BY jobs.queue, jobs.paused_by, jobs.id
+                             LIMIT 10000) of_queue)
+                     LIMIT 10000) bounded)
+            ELSE NULL::bigint
+        END AS parked
+   FROM ( SELECT pauses_1.id,
+            pauses_1.queue,
+            pauses_1.kind,
+            pauses_1.key,
+            pauses_1.paused_at,
+            row_number() OVER (ORDER BY pauses_1.paused_at DESC, pauses_1.id DESC) AS place
+           FROM reveille.pauses pauses_1) pauses
 UNION ALL
  SELECT queues.name AS queue,
     NULL::text AS kind,
@@ -2907,7 +2927,7 @@ COMMENT ON COLUMN reveille.pause_status.paused_at IS 'The time at which the paus
 
 COMMENT ON COLUMN reveille.pause_status.id IS 'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
 
-COMMENT ON COLUMN reveille.pause_status.parked IS 'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no claim of it parks jobs.';
+COMMENT ON COLUMN reveille.pause_status.parked IS 'The number of jobs that the pause keeps parked, counted up to 10,000. Null: the pause is older than the 100 latest, so it is not counted; or a whole queue is paused, so that no claim of it parks jobs.';
 
 ALTER TABLE reveille.pauses ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME reveille.pauses_id_seq
@@ -3508,6 +3528,8 @@ ALTER TABLE ONLY reveille.unique_periods
 
 ALTER TABLE ONLY reveille.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
+
+CREATE UNIQUE INDEX actions_by_request ON reveille.actions USING btree (request) WHERE (request IS NOT NULL);
 
 CREATE INDEX counters_by_workers ON reveille.counters USING btree (started_at, queue) WHERE (worker <> 0);
 

@@ -84,6 +84,35 @@ async fn parked_jobs_are_shown_and_counted_as_such() {
     assert!(admin.queues().await.unwrap().contains(&"default".into()), "a queue of parked jobs is known");
 }
 
+#[tokio::test]
+async fn many_pauses_are_listed_and_counted_within_a_bound() {
+    let database = database().await;
+    database
+        .run(
+            "insert into reveille.pauses (queue, kind, paused_at)
+            select case when n % 2 = 0 then 'q' end, 'k' || n, now() - n * interval '1 s'
+            from generate_series(1, 250) as n;
+            insert into reveille.queues (name, paused_at) values ('held', now());
+            insert into reveille.jobs (queue, kind, paused_by)
+            select queue, 'k' || n, (select id from reveille.pauses where kind = 'k' || n)
+            from generate_series(1, 250) as n, unnest('{q,other}'::text[]) as queue",
+        )
+        .await;
+    let admin = database.admin();
+    let read = async |queues: Option<&[String]>, most| {
+        let rows = admin.latest_pauses(queues, most).await.unwrap();
+        rows.iter().map(|row| serde_json::from_str(&row.to_string()).unwrap()).collect::<Vec<Value>>()
+    };
+    let latest = read(None, 3).await;
+    let shown: Vec<Value> = latest.iter().map(|row| json!([row["kind"], row["parked"], row["of_pauses"]])).collect();
+    assert_eq!(shown, [json!(["k1", 2, 250]), json!(["k2", 1, 250]), json!(["k3", 2, 250])]);
+    let all = read(None, 500).await;
+    let counted = all.iter().filter(|row| !row["parked"].is_null()).count();
+    assert_eq!((all.len(), counted, &all[250]["queue"]), (251, 100, &json!("held")));
+    let of_q = read(Some(&["q".into()]), 500).await;
+    assert!(of_q.len() == 125 && of_q.iter().all(|row| row["of_pauses"] == 125), "{}", of_q.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_parked_for_a_pause_that_has_ended_is_found() {
     let database = database().await;

@@ -74,6 +74,49 @@ async fn errors_are_grouped_by_their_first_line_within_a_bound() {
 }
 
 #[tokio::test]
+async fn a_filter_by_the_first_line_finds_the_jobs_that_are_grouped_by_it() {
+    let (database, admin) = with_dead_jobs().await;
+    let errors = [
+        "'refused'",
+        "E'failed\\nrefused'",
+        "E'\\nan empty line, then one'",
+        "E'failed\\n\\nCaused by:\\n    refused'",
+        "''",
+        "repeat('é', 500)",
+        "repeat('é', 600)",
+        "E'failed\\n' || repeat('é', 600)",
+        "repeat('é', 499)",
+    ];
+    for (place, error) in errors.iter().enumerate() {
+        let set = "update reveille.dead_jobs set queue = 'c', errors = jsonb_build_array(jsonb_build_object('error',";
+        database.run(&format!("{set} {error})) where id = {}", place + 1)).await;
+    }
+    let groups = admin.dead_errors(&DeadJobs::new().queues(["c"]), 1000, 100).await.unwrap();
+    let mut found = Vec::new();
+    for group in groups {
+        let filter = Filter::new().queue("c").state(JobState::Dead).error_line(group.line.unwrap());
+        let mut ids: Vec<i64> = admin.jobs(&filter, 100).await.unwrap().iter().map(|job| job.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids.len() as u64, group.jobs, "{ids:?}");
+        found.push(ids);
+    }
+    found.sort();
+    assert_eq!(found, [vec![1], vec![2, 4, 8], vec![3, 5], vec![6, 7], vec![9]]);
+    let anywhere = Filter::new().queue("c").state(JobState::Dead).error("refused");
+    assert_eq!(admin.jobs(&anywhere, 100).await.unwrap().len(), 3, "a part of an error is found in any line");
+}
+
+#[tokio::test]
+async fn dead_jobs_are_counted_by_kind_however_many_groups_there_are() {
+    let (database, admin) = with_dead_jobs().await;
+    database.run("update reveille.dead_jobs set queue = 'c', kind = 'k' || id where id > 5").await;
+    let kinds = admin.dead_kinds(&DeadJobs::new(), 3).await.unwrap();
+    let found: Vec<_> = kinds.iter().map(|kind| (&*kind.queue, &*kind.kind, kind.jobs, kind.of_kinds)).collect();
+    assert_eq!(found, [("a", "k", 5, 31), ("c", "k10", 1, 31), ("c", "k11", 1, 31)]);
+    assert_eq!(admin.dead_kinds(&DeadJobs::new().queues(["c"]), 500).await.unwrap().len(), 30);
+}
+
+#[tokio::test]
 async fn dead_jobs_are_counted_by_time() {
     let (database, admin) = with_dead_jobs().await;
     // The bars begin at full hours, so a job may have died in the hour before.
