@@ -15,11 +15,13 @@ create table reveille.actions (
     left_over         bigint,
     refused           bigint,
     highest_id        bigint,
+    last_id           bigint,
     seen_at           timestamptz not null default clock_timestamp(),
     stop_requested_at timestamptz,
     ended_at          timestamptz,
     outcome           text,
     error             text,
+    request           text,
     constraint actor_has_1_to_128_characters check (length(actor) between 1 and 128),
     constraint source_has_1_to_128_characters check (length(source) between 1 and 128),
     constraint outcome_is_known check (outcome in ('done', 'stopped', 'failed')),
@@ -56,13 +58,21 @@ comment on column reveille.actions.left_over is
 comment on column reveille.actions.refused is 'Of a run: the number of jobs that the server refused to change.';
 comment on column reveille.actions.highest_id is
     'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';
+comment on column reveille.actions.last_id is
+    'Of a run: the highest id that it has reached. A run that has lost an answer of the server goes on behind it.';
 comment on column reveille.actions.seen_at is
-    'The last sign of life of a run. A run without a sign for 30 seconds is interrupted, since its process has ended.';
+    'The last sign of life of a run. A run without a sign for 30 seconds is interrupted: its process has ended, or '
+    'cannot reach the database.';
 comment on column reveille.actions.stop_requested_at is
     'The time at which somebody asked the run to stop. The run stops before its next transaction.';
 comment on column reveille.actions.ended_at is 'The end; null while a run goes on, and after an interruption.';
 comment on column reveille.actions.outcome is '`done`, `stopped` or `failed`; null: not ended.';
 comment on column reveille.actions.error is 'The error that ended a run.';
+comment on column reveille.actions.request is
+    'The name of the request that asked for the change, such as a form that was sent. There is one action of each '
+    'request. Null: the request has no name.';
+
+create unique index actions_by_request on reveille.actions (request) where request is not null;
 
 create view reveille.action_status as
 select

@@ -11,10 +11,12 @@
 --   $9 jsonb         the new payload of the jobs; only its hash and length are stored; null: none
 --   $10 bigint       the number of jobs that passed the filter when they were counted; null: they were not counted
 --   $11 bigint       the highest id
+--   $12 text         the name of the request that asked for the run; null: none
 --
--- Returns one row: the id of the action.
+-- Fails if the request was recorded before. Returns one row: the id of the action.
 insert into reveille.actions (
-    actor, source, action, target, detail, matching, done, requested, passed_over, left_over, refused, highest_id
+    actor, source, action, target, detail, matching, done, requested, passed_over, left_over, refused, highest_id,
+    request
 )
 select
     $1, $2, $3,
@@ -42,6 +44,6 @@ select
                 ))
             end)
     end,
-    $10, counts.zero, counts.zero, counts.zero, counts.zero, counts.zero, $11
+    $10, counts.zero, counts.zero, counts.zero, counts.zero, counts.zero, $11, $12
 from (values (case when $4::jsonb is not null then 0::bigint end)) as counts (zero)
 returning id

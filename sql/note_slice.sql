@@ -7,6 +7,7 @@
 --   $5 bigint    the number of jobs that all slices together have passed over
 --   $6 bigint[]  the jobs that the server has refused to change
 --   $7 text[]    the SQLSTATE of each refusal
+--   $8 bigint    the id at which the slice has ended; null: it has not moved on
 --
 -- The detail lists up to 100 refused jobs. It has no error messages, since a message may quote a payload.
 update reveille.actions
@@ -19,5 +20,5 @@ set done = done + $2, requested = requested + $3, left_over = left_over + $4, pa
             from unnest($6::bigint[], $7::text[]) as refusal (job, code)
         ))
     end,
-    seen_at = clock_timestamp()
+    last_id = greatest(last_id, $8), seen_at = clock_timestamp()
 where id = $1 and ended_at is null

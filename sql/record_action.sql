@@ -6,7 +6,10 @@
 --   $4 jsonb  the target
 --   $5 jsonb  the detail
 --   $6 jsonb  a payload, of which only the hash and the length are stored, in the detail; null: none
-insert into reveille.actions (actor, source, action, target, detail, ended_at, outcome)
+--   $7 text   the name of the request that asked for the change; null: none
+--
+-- Fails if the request was recorded before.
+insert into reveille.actions (actor, source, action, target, detail, request, ended_at, outcome)
 select
     $1, $2, $3, $4,
     $5::jsonb || case
@@ -16,4 +19,4 @@ select
             'bytes', octet_length($6::text)
         ))
     end,
-    clock_timestamp(), 'done'
+    $7, clock_timestamp(), 'done'

@@ -26,6 +26,7 @@ enum Kind {
     Denied,
     Lost,
     Refused,
+    Repeated,
     ListenUnsupported,
     Broken,
     Database,
@@ -60,6 +61,11 @@ impl Error {
     /// The worker's reservation of the job no longer stands.
     pub fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
+    }
+
+    /// The request was acted on before.
+    pub(crate) fn repeated(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Repeated, message: message.into(), source: None }
     }
 
     /// Makes the error for a job that a middleware has refused. If the middleware returned an [`Error`] of this crate,
@@ -155,9 +161,26 @@ impl Error {
         self.kind == Kind::Refused
     }
 
+    /// The request was acted on before, so nothing was changed now. See [`Admin::once`](crate::admin::Admin::once).
+    pub fn is_repeated(&self) -> bool {
+        self.kind == Kind::Repeated
+    }
+
     /// The store sends no notifications, or a transaction pooler does not pass them on.
     pub fn is_listen_unsupported(&self) -> bool {
         self.kind == Kind::ListenUnsupported
+    }
+
+    /// True if the server gave the statement up because of other sessions or for its time: a deadlock, a conflict
+    /// between transactions, or a timeout. The same statement may succeed, and a smaller one is more likely to.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.is_locked() || self.code().is_some_and(|code| matches!(code.code(), "40001" | "40P01" | "57014"))
+    }
+
+    /// The server refused a row because its value is in this unique index already.
+    pub(crate) fn is_taken_in(&self, index: &str) -> bool {
+        let error = self.source.as_ref().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+        error.and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.constraint() == Some(index))
     }
 
     /// Another session holds a lock, and the statement's wait for that lock timed out.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio_postgres::types::Type;
 
 use super::{Admin, Record, as_bytes, records};
+use crate::database::Param;
 use crate::error::{Error, Result};
 
 /// The state of an action.
@@ -20,7 +21,8 @@ pub enum ActionState {
     Stopped,
     /// An error ended a run.
     Failed,
-    /// A run has not ended and has given no sign of life for 30 seconds: its process has ended.
+    /// A run has not ended and has given no sign of life for 30 seconds: its process has ended, or cannot reach the
+    /// database. In the latter case it may go on.
     Interrupted,
 }
 
@@ -136,6 +138,41 @@ impl Admin {
         );
         let rows = self.read("list actions", sql, &[(&before, Type::INT8), (&i64::from(limit), Type::INT8)]).await?;
         records(&rows)?.into_iter().map(ActionRow::from_record).collect()
+    }
+
+    /// Lists actions as [`Admin::actions`] does, but only those of one actor and source.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn actions_of(
+        &self,
+        actor: &str,
+        source: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<ActionRow>> {
+        let sql = as_bytes!(
+            "select to_jsonb(v) as record from reveille.action_status as v
+            where actor = $3 and source = $4 and ($1::bigint is null or id < $1) order by id desc limit $2"
+        );
+        let limit = i64::from(limit);
+        let params: [Param<'_>; 4] =
+            [(&before, Type::INT8), (&limit, Type::INT8), (&actor, Type::TEXT), (&source, Type::TEXT)];
+        let rows = self.read("list actions", sql, &params).await?;
+        records(&rows)?.into_iter().map(ActionRow::from_record).collect()
+    }
+
+    /// Returns the action that was recorded for a request, which [`Admin::once`] has named.
+    ///
+    /// # Errors
+    /// Denied if the role may not read `reveille.actions`; else the server's error.
+    pub async fn action_of_request(&self, request: &str) -> Result<Option<ActionRow>> {
+        let sql = as_bytes!(
+            "select to_jsonb(v) as record from reveille.action_status as v
+            where id = (select id from reveille.actions where request = $1)"
+        );
+        let rows = self.query("read an action", sql, &[(&request, Type::TEXT)]).await?;
+        records(&rows)?.pop().map(ActionRow::from_record).transpose()
     }
 
     /// Returns one action; `None` if no action has this id, or if its record has been deleted after 90 days.

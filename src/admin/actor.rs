@@ -17,6 +17,8 @@ use crate::job::{Payload, check_name};
 pub(super) struct Actor {
     pub(super) name: String,
     pub(super) source: String,
+    /// The name of the request that asks for the change.
+    pub(super) request: Option<String>,
 }
 
 /// One change by an administrator. With an actor, its statements and the row that records it are one transaction.
@@ -59,9 +61,41 @@ impl Admin {
     /// Invalid if one of the names is empty, too long, or holds a NUL character. Changes of the returned administrator
     /// fail, and change nothing, if the role may not write `reveille.actions`.
     pub fn acting_as(&self, actor: impl Into<String>, source: impl Into<String>) -> Result<Admin> {
-        let actor = Actor { name: actor.into(), source: source.into() };
+        let actor = Actor { name: actor.into(), source: source.into(), request: None };
         check_name("actor", &actor.name)?;
         check_name("source", &actor.source)?;
+        Ok(Admin { database: self.database.clone(), actor: Some(Arc::new(actor)) })
+    }
+
+    /// Returns an administrator for the single change that a request asks for, such as a form that somebody has sent.
+    /// The change is made once, also if the request comes twice at the same time, or to two programs. The second one
+    /// gets an error for which [`Error::is_repeated`] is true. [`Admin::action_of_request`] returns what the first one
+    /// has done.
+    ///
+    /// `request` has 1 to 128 characters. It is known for as long as the action is kept, which is 90 days. Several
+    /// changes by the returned administrator need several requests.
+    ///
+    /// ```no_run
+    /// # async fn example(database: reveille::Database, form: &str) -> reveille::Result<()> {
+    /// let alice = database.admin().acting_as("alice@example.com", "back office")?;
+    /// match alice.once(form)?.run_again(7).await {
+    ///     Err(error) if error.is_repeated() => println!("job 7 was run again by this form before"),
+    ///     again => println!("{:?}", again?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Invalid if the administrator acts on behalf of nobody, or if the name is empty, too long, or holds a NUL
+    /// character.
+    pub fn once(&self, request: impl Into<String>) -> Result<Admin> {
+        let request = request.into();
+        check_name("request", &request)?;
+        let Some(Actor { name, source, .. }) = self.actor.as_deref() else {
+            return Err(Error::invalid("only a change that is recorded can be made once; call acting_as first"));
+        };
+        let actor = Actor { name: name.clone(), source: source.clone(), request: Some(request) };
         Ok(Admin { database: self.database.clone(), actor: Some(Arc::new(actor)) })
     }
 
@@ -71,8 +105,13 @@ impl Admin {
         Change { admin: self, what, transaction }
     }
 
-    /// Makes the error of a statement that writes `reveille.actions` say what to do if the role may not write there.
+    /// Makes the error of a statement that writes `reveille.actions` say what to do if the role may not write there, or
+    /// that the request was recorded before.
     pub(super) fn not_recorded(what: &str, error: Error) -> Error {
+        if error.is_taken_in("actions_by_request") {
+            let message = format!("cannot {what}: the same request was acted on before; nothing was changed now");
+            return Error::repeated(message).with_source(error);
+        }
         if !error.is_denied() {
             return error;
         }
@@ -144,13 +183,14 @@ impl Change<'_> {
     ) -> Result<()> {
         let (Some(transaction), Some(actor)) = (self.transaction, &self.admin.actor) else { return Ok(()) };
         let sql = self.admin.database.schema().apply(include_str!("../../sql/record_action.sql"));
-        let params: [Param<'_>; 6] = [
+        let params: [Param<'_>; 7] = [
             (&actor.name, Type::TEXT),
             (&actor.source, Type::TEXT),
             (&action, Type::TEXT),
             (&target, Type::JSONB),
             (&detail, Type::JSONB),
             (&payload, Type::JSONB),
+            (&actor.request, Type::TEXT),
         ];
         let recorded = transaction.commit_with(&sql, &params).await;
         recorded.map(drop).map_err(|error| Admin::not_recorded(self.what, error))

@@ -26,6 +26,8 @@ pub(super) struct Progress {
     pub(super) passed_over: u64,
     /// The jobs that the server has refused to change, and the SQLSTATE of each refusal.
     pub(super) refused: Vec<(i64, String)>,
+    /// The id at which the slice has ended.
+    pub(super) last_id: Option<i64>,
 }
 
 /// The parameters of `sql/note_slice.sql`.
@@ -34,6 +36,7 @@ pub(super) struct ProgressParams {
     counts: [i64; 4],
     refused: Vec<i64>,
     codes: Vec<String>,
+    last_id: Option<i64>,
 }
 
 /// The statement that writes a [`Progress`].
@@ -49,7 +52,7 @@ impl Admin {
         let new = edit.as_ref().map(|edit| edit.described());
         let (at, payload) = edit.as_ref().map_or((None, None), |edit| (edit.at, edit.payload));
         let matching = run.matching.map(|count| count as i64);
-        let params: [Param<'_>; 11] = [
+        let params: [Param<'_>; 12] = [
             (&actor.name, Type::TEXT),
             (&actor.source, Type::TEXT),
             (&run.action, Type::TEXT),
@@ -61,6 +64,7 @@ impl Admin {
             (&payload, Type::JSONB),
             (&matching, Type::INT8),
             (&run.highest_id, Type::INT8),
+            (&actor.request, Type::TEXT),
         ];
         let rows = self.query(what, include_str!("../../sql/begin_run.sql"), &params).await;
         let rows = rows.map_err(|error| Admin::not_recorded(what, error))?;
@@ -92,12 +96,13 @@ impl Progress {
             counts: [self.done, self.requested, self.left_over, self.passed_over].map(|count| count as i64),
             refused: self.refused.iter().map(|(id, _)| *id).collect(),
             codes: self.refused.iter().map(|(_, code)| code.clone()).collect(),
+            last_id: self.last_id,
         }
     }
 }
 
 impl ProgressParams {
-    pub(super) fn list(&self) -> [Param<'_>; 7] {
+    pub(super) fn list(&self) -> [Param<'_>; 8] {
         let [done, requested, left_over, passed_over] = &self.counts;
         [
             (&self.run, Type::INT8),
@@ -107,6 +112,7 @@ impl ProgressParams {
             (passed_over, Type::INT8),
             (&self.refused, Type::INT8_ARRAY),
             (&self.codes, Type::TEXT_ARRAY),
+            (&self.last_id, Type::INT8),
         ]
     }
 }

@@ -71,6 +71,7 @@ mod rescue;
 mod results;
 mod rights;
 mod roles;
+mod runs;
 mod schedules;
 mod schema;
 mod shutdown;

@@ -62,6 +62,8 @@ pub struct Bulk {
     ended: Option<ActionState>,
     /// The jobs that the last round has passed over.
     passed_over: Vec<i64>,
+    /// True if the server's answer to the last slice was lost, so that the slice may have been changed.
+    is_unsure: bool,
     /// The number of rounds in which jobs that were passed over are looked at again.
     rounds: u32,
     result: BulkResult,
@@ -71,6 +73,8 @@ pub struct Bulk {
 const JOBS_PER_TRANSACTION: i32 = 1000;
 /// If the server has refused this number of jobs and has changed none, the change ends with the server's error.
 const MOST_REFUSED: usize = 100;
+/// How often a slice is tried again that met a deadlock, another conflict or a timeout. Each try takes half the jobs.
+const MOST_CONFLICTS: u32 = 5;
 /// How often jobs that were passed over are looked at again, and how long after the last look. A worker that claims or
 /// settles a job holds the lock for a shorter time.
 const ROUNDS: u32 = 3;
@@ -83,6 +87,8 @@ impl Admin {
     /// between two slices: drop the [`Bulk`], or the future of [`Bulk::run`]. Each job is chosen and changed in one
     /// statement, and only if its row has not changed since it passed the filter. Jobs that are enqueued after the
     /// change has begun are not touched, nor are jobs that die or finish after that.
+    ///
+    /// A slice that meets a deadlock or a timeout is tried again a few times, with half of the jobs each time.
     ///
     /// If this administrator [acts on behalf of someone](Admin::acting_as), the run is an action: each transaction also
     /// writes how many jobs it has changed, [`Admin::action`] shows the progress, and [`Admin::stop_action`] stops the
@@ -117,6 +123,7 @@ impl Admin {
             start: None,
             ended: None,
             passed_over: Vec::new(),
+            is_unsure: false,
             rounds: 0,
             result: BulkResult::default(),
         })

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Bulk, JOBS_PER_TRANSACTION, MOST_REFUSED, PAUSE, ROUNDS, RefusedJob};
+use super::{Bulk, BulkAction, JOBS_PER_TRANSACTION, MOST_CONFLICTS, MOST_REFUSED, PAUSE, ROUNDS, RefusedJob};
 use crate::admin::ActionState;
 use crate::admin::runs::{NOTE_SLICE, NewRun, Progress, code};
 use crate::admin::slices::Reached;
@@ -19,6 +19,15 @@ struct Slice {
     left_over: u64,
     passed_over: Vec<i64>,
     reached: Reached,
+}
+
+/// What came of one slice.
+enum Tried {
+    Changed(Slice),
+    /// The slice was changed before, and only the answer was lost. This is the record of the run.
+    WasChanged(Row),
+    /// The run is to stop, and nothing was changed.
+    Stopped,
 }
 
 /// What follows a step.
@@ -54,7 +63,9 @@ impl Bulk {
     /// Changes the jobs of the next slice that pass the filter. Returns false once there are no more slices, or if
     /// somebody has asked the run to stop ([`Admin::stop_action`](crate::admin::Admin::stop_action)).
     ///
-    /// An error ends a recorded run as failed, unless the server could not be reached: then another call goes on.
+    /// An error ends a recorded run as failed, unless the server could not be reached: then another call goes on. It
+    /// reads in the record whether the last slice was changed, so no job is changed twice. A run without a record can
+    /// go on, too, but not if it runs jobs again, since it would enqueue some twice.
     ///
     /// # Errors
     /// The server's error. The jobs of earlier slices stay changed. Invalid if the run has failed before.
@@ -74,7 +85,11 @@ impl Bulk {
                 Ok(false)
             }
             Err(error) => {
-                if !error.is_unavailable() && self.result.action.is_some() {
+                let is_recorded = self.result.action.is_some();
+                if error.is_unavailable() && !is_recorded && self.action == BulkAction::RunAgain {
+                    self.ended = Some(ActionState::Failed);
+                }
+                if !error.is_unavailable() && is_recorded {
                     // If this cannot be written either, the run is shown as interrupted.
                     let _ = self.end(ActionState::Failed, Some(&error)).await;
                 }
@@ -110,14 +125,29 @@ impl Bulk {
         if self.slices.has_ended() && !self.look_again().await {
             return Ok(Next::End(ActionState::Done));
         }
+        let mut conflicts = 0;
         loop {
             let began = Instant::now();
             match self.change_slice().await {
                 // The server refuses one of these jobs. Halving the slice finds the refused job.
                 Err(error) if error.is_about_data() && self.slices.limit > 1 => self.slices.limit /= 2,
                 Err(error) if error.is_about_data() => return self.refuse(error).await,
-                slice => {
-                    let Some(slice) = slice? else { return Ok(Next::End(ActionState::Stopped)) };
+                Err(error) if error.is_conflict() && conflicts < MOST_CONFLICTS => {
+                    conflicts += 1;
+                    self.slices.halve();
+                    tokio::time::sleep(PAUSE * conflicts).await;
+                }
+                Err(error) => {
+                    self.is_unsure |= error.is_unavailable();
+                    return Err(error);
+                }
+                Ok(Tried::Stopped) => return Ok(Next::End(ActionState::Stopped)),
+                Ok(Tried::WasChanged(record)) => {
+                    self.go_on_after(&record);
+                    return Ok(Next::Slice);
+                }
+                Ok(Tried::Changed(slice)) => {
+                    self.is_unsure = false;
                     if self.note(slice, began) {
                         return Ok(Next::Slice);
                     }
@@ -126,9 +156,8 @@ impl Bulk {
         }
     }
 
-    /// Changes one slice, and adds it to the record of the run. Returns `None`, and changes nothing, if the run is to
-    /// stop.
-    async fn change_slice(&self) -> Result<Option<Slice>> {
+    /// Changes one slice, and adds it to the record of the run.
+    async fn change_slice(&self) -> Result<Tried> {
         let (what, sql) = self.action.statement(self.slices.table);
         let slice_params = self.slices.params();
         let edit = self.action.edit().map(|edit| edit.params());
@@ -139,10 +168,14 @@ impl Bulk {
         let mut change = self.admin.change(what);
         if let Some(run) = self.result.action {
             let look = include_str!("../../../sql/look_at_run.sql");
-            let rows = change.query(look, &[(&run, Type::INT8)]).await?;
-            if rows.first().is_none_or(|row| row.get("stops")) {
+            let record = change.query(look, &[(&run, Type::INT8)]).await?.pop();
+            let Some(record) = record.filter(|record| !record.get::<_, bool>("stops")) else {
                 change.give_up().await;
-                return Ok(None);
+                return Ok(Tried::Stopped);
+            };
+            if self.is_unsure && record.get::<_, Option<i64>>("last_id") > self.result.last_id {
+                change.give_up().await;
+                return Ok(Tried::WasChanged(record));
             }
         }
         let slice = Slice::of_row(&change.row(sql, &params).await?);
@@ -153,11 +186,25 @@ impl Bulk {
                 left_over: slice.left_over,
                 passed_over: self.passed_over_after(&slice),
                 refused: Vec::new(),
+                last_id: slice.reached.last_id,
             };
             let sql = self.admin.database.schema().apply(NOTE_SLICE);
             transaction.commit_with(&sql, &progress.params(run).list()).await?;
         }
-        Ok(Some(slice))
+        Ok(Tried::Changed(slice))
+    }
+
+    /// Goes on behind a slice whose answer was lost.
+    fn go_on_after(&mut self, record: &Row) {
+        let count = |column| record.get::<_, Option<i64>>(column).unwrap_or_default().max(0) as u64;
+        let result = &mut self.result;
+        (result.done, result.requested) = (count("done"), count("requested"));
+        (result.left_over, result.passed_over) = (count("left_over"), count("passed_over"));
+        result.last_id = record.get("last_id");
+        if let Some(last) = result.last_id {
+            self.slices.go_on_behind(last);
+        }
+        self.is_unsure = false;
     }
 
     /// Begins another round over the jobs that were passed over. Returns false if there are none, or if all rounds are
