@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
 use maud::{Markup, html};
-use reveille::admin::{DeadGroup, DeadJobs, KindHistory, Record, View};
+use reveille::admin::{DeadJobs, DeadKind, KindHistory, Record, View};
 
 use super::column;
 use crate::access::Right;
@@ -24,6 +24,10 @@ const BARS: u16 = 48;
 const COUNTED_SECONDS: u64 = 600;
 /// The name of all kinds past the first 200.
 const OTHER: &str = "(other)";
+/// The number of kinds whose dead jobs are counted, and the number that are listed although no attempt has ended: those
+/// with the most dead jobs.
+const MOST_DEAD_KINDS: u16 = 5000;
+const LISTED_DEAD_KINDS: usize = 200;
 
 type Name = (String, String);
 
@@ -36,7 +40,8 @@ struct Kind {
     p95_wait: Option<f64>,
     median_run: Option<f64>,
     p95_run: Option<f64>,
-    dead: u64,
+    /// `None`: not counted.
+    dead: Option<u64>,
     history: Vec<f64>,
 }
 
@@ -88,7 +93,10 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let order = Order::ALL.into_iter().find(|(_, name, _)| Some(*name) == asked.as_deref());
     let order = order.map_or(Order::Name, |(order, ..)| order);
     let stats = visit.read("kinds", |admin| async move { admin.view(View::KindStats).await });
-    let dead = visit.read("dead groups of all", |admin| async move { admin.dead_groups(&DeadJobs::new()).await });
+    let of = visit.viewer.queues.as_ref().map_or_else(DeadJobs::new, |queues| DeadJobs::new().queues(queues));
+    let dead = visit.read(format!("dead kinds of {of:?}"), move |admin| async move {
+        admin.dead_kinds(&of, MOST_DEAD_KINDS).await
+    });
     let histories = visit.read("kind histories", |admin| async move { admin.kind_histories(BAR, BARS).await });
     let (stats, dead, histories) = futures::join!(stats, dead, histories);
     let tabs = Order::ALL.map(|(tab, name, title)| (title, format!("kinds?sort={name}"), tab == order));
@@ -107,7 +115,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
                          seconds after its first attempt."
                     }
                 },
-                false => html! { (parts::tabs(&visit, "Order", &tabs)) (table(&visit, &kinds)) (notes(&kinds)) },
+                false => html! { (parts::tabs(&visit, "Order", &tabs)) (table(&visit, &kinds)) (notes(&kinds, dead)) },
             }
         }))
         (parts::reading(&dead, |_| html! {}))
@@ -118,7 +126,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
 
 /// Joins what is known of each kind. A kind without an attempt within the hour is listed for its dead jobs, or for its
 /// attempts of the day.
-fn joined(visit: &Visit, stats: &[Record], dead: &[DeadGroup], histories: &[KindHistory]) -> Vec<(Name, Kind)> {
+fn joined(visit: &Visit, stats: &[Record], dead: &[DeadKind], histories: &[KindHistory]) -> Vec<(Name, Kind)> {
     let mut kinds = BTreeMap::<Name, Kind>::new();
     for row in stats {
         let kind = kinds.entry((column(row, "queue"), column(row, "kind"))).or_default();
@@ -126,12 +134,20 @@ fn joined(visit: &Visit, stats: &[Record], dead: &[DeadGroup], histories: &[Kind
         (kind.median_wait, kind.p95_wait) = (column(row, "median_wait_seconds"), column(row, "p95_wait_seconds"));
         (kind.median_run, kind.p95_run) = (column(row, "median_run_seconds"), column(row, "p95_run_seconds"));
     }
-    for group in dead {
-        kinds.entry((group.queue.clone(), group.kind.clone())).or_default().dead += group.jobs;
-    }
     for history in histories {
         let bars = history.completed.iter().zip(&history.failed).map(|(completed, failed)| (completed + failed) as f64);
         kinds.entry((history.queue.clone(), history.kind.clone())).or_default().history = bars.collect();
+    }
+    // The dead jobs of the other kinds are counted under their own names.
+    let are_all_counted = dead.first().is_none_or(|first| first.of_kinds == dead.len() as u64);
+    for ((_, name), kind) in &mut kinds {
+        kind.dead = (are_all_counted && name != OTHER).then_some(0);
+    }
+    for (place, of_kind) in dead.iter().enumerate() {
+        let name = (of_kind.queue.clone(), of_kind.kind.clone());
+        if place < LISTED_DEAD_KINDS || kinds.contains_key(&name) {
+            kinds.entry(name).or_default().dead = Some(of_kind.jobs);
+        }
     }
     kinds.into_iter().filter(|((queue, _), _)| visit.viewer.sees(queue)).collect()
 }
@@ -185,8 +201,11 @@ fn table(visit: &Visit, kinds: &[(Name, Kind)]) -> Markup {
                     }
                 }
                 td.n {
-                    @if kind.dead == 0 { span.none { "0" } }
-                    @else { a.bad href=(visit.to(&format!("dead?{query}"))) { (number::count(kind.dead)) } }
+                    @match kind.dead {
+                        None => span.none { "–" },
+                        Some(0) => span.none { "0" },
+                        Some(dead) => a.bad href=(visit.to(&format!("dead?{query}"))) { (number::count(dead)) },
+                    }
                 }
             }
         }
@@ -212,13 +231,18 @@ fn percent(share: f64) -> String {
     }
 }
 
-fn notes(kinds: &[(Name, Kind)]) -> Markup {
+fn notes(kinds: &[(Name, Kind)], dead: &[DeadKind]) -> Markup {
+    let of_kinds = dead.first().map_or(0, |first| first.of_kinds);
     html! {
         p.hint {
             "Failed counts attempts, most of which are tried again. The times are estimates: half of the attempts \
              (p50) and 95 % of them (p95) took no longer. Wait is the time from the due time to the start."
             @if kinds.iter().any(|((_, name), _)| name == OTHER) {
                 " " (OTHER) " stands for all kinds past the first 200."
+            }
+            @if of_kinds > LISTED_DEAD_KINDS as u64 {
+                " Of " (number::count(of_kinds)) " kinds with dead jobs, those without attempts are listed here only if \
+                 they are among the " (LISTED_DEAD_KINDS) " with the most dead jobs."
             }
         }
     }
