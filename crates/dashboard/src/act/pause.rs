@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use maud::{Markup, html};
-use reveille::admin::{Pause, Record, View};
+use reveille::admin::{Pause, Record};
 
 use crate::access::Right;
 use crate::draw::{number, parts, text, time};
@@ -15,17 +15,26 @@ use crate::visit::Visit;
 
 /// How long a visitor waits for jobs to be resumed.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// The number of pauses that are listed.
+const MOST_PAUSES: u16 = 100;
 
 /// Draws the pauses of kinds and keys that the visitor may see, with the buttons that end them. A pause of a whole
 /// queue stands at the queue, if the page lists it.
 pub async fn list(visit: &Visit, listed_queues: &[String]) -> Markup {
-    let pauses = visit.read("pauses", |admin| async move { admin.view(View::PauseStatus).await }).await;
-    parts::reading(&pauses, |pauses| {
+    let queues = visit.viewer.queues.clone();
+    let pauses = visit.read(format!("pauses {queues:?}"), move |admin| async move {
+        admin.latest_pauses(queues.as_deref(), MOST_PAUSES).await
+    });
+    parts::reading(&*pauses.await, |pauses| {
+        let of_pauses = pauses.first().map_or(0, |pause| column::<u64>(pause, "of_pauses"));
         let pauses = pauses.iter().filter(|pause| is_shown(visit, listed_queues, pause)).collect::<Vec<_>>();
         html! {
             @if !pauses.is_empty() {
                 h2 { "Paused" }
-                ul.findings { @for pause in pauses { (row(visit, pause)) } }
+                ul.findings { @for pause in &pauses { (row(visit, pause)) } }
+                @if of_pauses > u64::from(MOST_PAUSES) {
+                    p.hint { "The " (MOST_PAUSES) " latest of " (number::count(of_pauses)) " pauses of kinds and keys." }
+                }
             }
         }
     })
@@ -48,10 +57,11 @@ fn row(visit: &Visit, pause: &Record) -> Markup {
     html! {
         li {
             (words(&queue, &kind, &key)) ", since " (time::ago(pause.time("paused_at")))
-            @if let Some(parked) = parked {
-                ": " (number::count(parked)) @if parked >= 10_000 { " or more" } " parked jobs"
+            @match parked {
+                Some(parked) => { ": " (number::count(parked)) @if parked >= 10_000 { " or more" } " parked jobs " }
+                None if kind.is_none() && key.is_none() => " ",
+                None => ": its parked jobs are not counted ",
             }
-            " "
             @if visit.may(Right::Pause) { (parts::button(visit, "resume", "Resume", "", &carried)) }
         }
     }

@@ -17,6 +17,7 @@ mod hosts;
 mod kinds;
 mod outage;
 mod paths;
+mod pauses;
 mod redact;
 mod roles;
 mod schedules;
