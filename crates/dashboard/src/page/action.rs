@@ -5,17 +5,20 @@ use maud::html;
 use reveille::admin::{ActionRow, ActionState};
 
 use super::Id;
-use super::actions::{may_see, progress, state, target, without_hashes, words};
+use super::actions::{may_see, progress, state, target, without_hidden, words};
 use crate::access::Right;
 use crate::draw::shell::Section;
 use crate::draw::{json, parts, text, time};
 use crate::guard::Refusal;
+use crate::job_filter::may_match_error;
 use crate::posted::Posted;
 use crate::serve::{self, Page};
-use crate::visit::Visit;
+use crate::visit::{SOURCE, Visit};
 
 /// The number of bytes of the detail that the page shows.
 const MOST_DETAIL: usize = 32 * 1024;
+/// The rights to change many jobs.
+const RUNS: [Right; 5] = [Right::Cancel, Right::Revive, Right::Purge, Right::Edit, Right::Retry];
 
 pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
     serve::page(visit, move |visit| draw(id, visit)).await
@@ -34,7 +37,7 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
     let action = find(&visit, id).await?;
     let is_under_way = action.is_run() && action.state == ActionState::Running;
     let laid_out = |value: &serde_json::Value| {
-        let (laid_out, _) = json::laid_out(&without_hashes(&visit, value).to_string(), MOST_DETAIL);
+        let (laid_out, _) = json::laid_out(&without_hidden(&visit, value).to_string(), MOST_DETAIL);
         text::within(&laid_out, MOST_DETAIL).0
     };
     let body = html! {
@@ -50,10 +53,16 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
         (progress(&action))
         @if action.state == ActionState::Interrupted {
             p.problem {
-                "The process that made this change has ended before the change. What it had changed stays changed."
+                "The process that made this change has ended, or cannot reach the database. What it has changed \
+                 stays changed. If it reaches the database within ten minutes, it goes on."
             }
         }
-        @if let Some(error) = &action.error { p.problem { (text::shown(error)) } }
+        @if let Some(error) = &action.error {
+            p.problem {
+                @if may_match_error(&visit) { (text::shown(error)) }
+                @else { "An error of the database has ended this. It is not shown here, since it may quote a job." }
+            }
+        }
         dl.facts {
             dt { "By" } dd { (text::line(&action.actor)) " (" (text::line(&action.source)) ")" }
             dt { "Began" } dd { (time::exact(action.started_at)) }
@@ -71,7 +80,7 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
     Ok(Page { title: format!("Action {id}"), section: Section::Actions, body })
 }
 
-/// A run may be stopped by those who may begin one like it, and by those who have begun it.
+/// A run may be stopped by those who may begin one like it, and by those who have begun it if they may still begin any.
 fn may_stop(visit: &Visit, action: &ActionRow) -> bool {
     let right = match action.action.as_str() {
         "cancel" => Right::Cancel,
@@ -80,7 +89,8 @@ fn may_stop(visit: &Visit, action: &ActionRow) -> bool {
         "edit" => Right::Edit,
         _ => Right::Retry,
     };
-    visit.may(right)
+    let is_own = action.actor == visit.actor() && action.source == SOURCE;
+    visit.may(right) || is_own && RUNS.into_iter().any(|right| visit.may(right))
 }
 
 pub async fn stop(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {

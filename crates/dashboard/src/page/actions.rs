@@ -9,12 +9,14 @@ use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{number, text, time};
 use crate::guard::Refusal;
-use crate::job_filter::may_match_payload;
+use crate::job_filter::{may_match_error, may_match_payload};
 use crate::serve::{self, Page};
 use crate::visit::{SOURCE, Visit};
 
 /// The number of actions on a page.
 const ACTIONS: u32 = 50;
+/// What stands in place of an error that may not be shown.
+const HIDDEN: &str = "(hidden)";
 
 pub async fn show(visit: Visit) -> Result<Response, Refusal> {
     serve::page(visit, draw).await
@@ -22,8 +24,15 @@ pub async fn show(visit: Visit) -> Result<Response, Refusal> {
 
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let before = visit.param("before").and_then(|before| before.parse::<i64>().ok());
+    let own = visit.viewer.queues.as_ref().map(|_| visit.actor());
     let actions = visit
-        .read(format!("actions {before:?}"), move |admin| async move { admin.actions(before, ACTIONS).await })
+        .read(format!("actions of {own:?} before {before:?}"), move |admin| async move {
+            match own {
+                // Others may have done much since, which this visitor does not see.
+                Some(own) => admin.actions_of(&own, SOURCE, before, ACTIONS).await,
+                None => admin.actions(before, ACTIONS).await,
+            }
+        })
         .await;
     let body = html! {
         h1 { "Actions" }
@@ -83,28 +92,34 @@ pub fn target(visit: &Visit, action: &ActionRow) -> Markup {
     html! {
         @if let Some(id) = id_of("job") { "job " (parts::job_link(visit, id)) }
         @else if let Some(filter) = action.target.get("filter") {
-            "jobs " (text::brief(&of_filter(&without_hashes(visit, filter)), 240))
+            "jobs " (text::brief(&of_filter(&without_hidden(visit, filter)), 240))
         }
         @else if let Some(queue) = text_of("queue") { "queue " (parts::queue_link(visit, queue)) }
         @else if let Some(schedule) = text_of("schedule") { "schedule " (text::line(schedule)) }
         @else if let Some(worker) = id_of("worker") { "worker " (worker) }
-        @else { (text::brief(&without_hashes(visit, &action.target).to_string(), 240)) }
+        @else { (text::brief(&without_hidden(visit, &action.target).to_string(), 240)) }
     }
 }
 
-/// Returns a record without the hashes of payloads, if the visitor may not see these: who can guess a payload could
-/// check the guess by its hash.
-pub fn without_hashes(visit: &Visit, record: &Value) -> Value {
-    fn strip(value: &mut Value) {
-        if let Value::Object(members) = value {
+/// Returns a record without what the visitor may not see.
+///
+/// Who can guess a payload could check the guess by its hash. And with an application's redaction, errors may be shown in
+/// part only, but a filter by an error is recorded as it is.
+pub fn without_hidden(visit: &Visit, record: &Value) -> Value {
+    fn strip(value: &mut Value, hides_hashes: bool, hides_errors: bool) {
+        let Value::Object(members) = value else { return };
+        if hides_hashes {
             members.remove("sha256");
-            members.values_mut().for_each(strip);
+        }
+        for (name, member) in members {
+            match name.as_str() {
+                "error" | "error_line" if hides_errors => *member = HIDDEN.into(),
+                _ => strip(member, hides_hashes, hides_errors),
+            }
         }
     }
     let mut record = record.clone();
-    if !may_match_payload(visit) {
-        strip(&mut record);
-    }
+    strip(&mut record, !may_match_payload(visit), !may_match_error(visit));
     record
 }
 

@@ -31,6 +31,8 @@ fn right_for(route: &str) -> Right {
 async fn an_action_is_refused_without_its_right_at_its_address_too() {
     let database = database().await;
     furnish(&database).await;
+    // Who has begun a run may stop it.
+    database.run("update reveille.actions set actor = 'bob'").await;
     let before = digest(&database).await;
     let ada = |access| of(&database, Viewer::new("ada").access(access));
     let (looks, operates) = (ada(Access::read_only()), ada(Access::operator()));

@@ -7,6 +7,7 @@
 mod harness;
 
 mod access;
+mod actions;
 mod browser;
 mod dead;
 mod enqueue;

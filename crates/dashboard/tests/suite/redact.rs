@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::http::StatusCode;
+use reveille::admin::{BulkAction, Filter};
 use reveille_dashboard::{Access, Dashboard, Field, Viewer};
 use serde_json::{Value, json};
 
@@ -30,6 +31,15 @@ async fn what_is_hidden_stands_on_no_page() {
     let database = database().await;
     furnish(&database).await;
     database.run("update reveille.jobs set attempts = 2, failures = 2 where id = 1").await;
+    // Two changes by errors, one of which has failed with an error that quotes a job.
+    database.run("alter sequence reveille.actions_id_seq restart 3").await;
+    let bob = database.admin().acting_as("bob", "command").unwrap();
+    for filter in [Filter::new().error("mail-error"), Filter::new().error_line("mail-error")] {
+        bob.bulk(BulkAction::Revive, &filter).unwrap().begin().await.unwrap();
+    }
+    let failed = "update reveille.actions set error = 'cannot revive mail-error', outcome = 'failed', ended_at = now()
+        where id = 4";
+    database.run(failed).await;
     let router = redacted(&database);
     let words = [
         "4111",
@@ -56,6 +66,10 @@ async fn what_is_hidden_stands_on_no_page() {
     assert_eq!(get(&router, "/jobs/1/payload").await.body, r#"{"card":"XX"}"#);
     assert!(get(&router, "/jobs/1").await.body.contains("redacted"));
     assert!(get(&router, "/jobs/4").await.body.contains("XX"), "the error is redacted");
+    let run = get(&router, "/actions/3").await.body;
+    assert!(run.contains("error (hidden)") && run.contains("bob"), "{run}");
+    let open = get(&crate::web::site(&database), "/actions").await.body;
+    assert!(open.contains("error mail-error") && open.contains("error line mail-error"), "{open}");
 }
 
 #[tokio::test]

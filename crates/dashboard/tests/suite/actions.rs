@@ -1,0 +1,38 @@
+//! The record of what was done: what a visitor sees of it, and may stop.
+
+use axum::http::StatusCode;
+use reveille_dashboard::{Access, Right, Viewer};
+
+use crate::browser::{Browser, form};
+use crate::harness::database;
+
+const OF_OTHERS: &str = "insert into reveille.actions (actor, source, action, target, ended_at, outcome)
+    select 'bob', 'command', 'pause', '{\"queue\": \"other\"}', now(), 'done' from generate_series(1, 120)";
+const OWN_RUN: &str = "insert into reveille.actions (actor, source, action, target, done)
+    values ('ada', 'dashboard', 'purge', '{\"filter\": {\"queue\": \"mail\"}}', 0)";
+
+#[tokio::test]
+async fn a_visitor_of_some_queues_finds_their_own_run_on_the_first_page() {
+    let database = database().await;
+    database.run(OWN_RUN).await;
+    database.run(OF_OTHERS).await;
+    let page = Browser::of_queues(&database, &["mail"]).page("actions").await;
+    assert!(page.contains("purge") && page.contains("actions/1\"") && !page.contains("Next"), "{page}");
+    database.run("insert into reveille.actions (actor, source, action) values ('ada', 'command', 'prune')").await;
+    let page = Browser::of_queues(&database, &["mail"]).page("actions").await;
+    assert!(!page.contains("prune") && !page.contains("bob"), "{page}");
+    assert!(Browser::of(&database).page("actions").await.contains("actions?before="));
+}
+
+#[tokio::test]
+async fn who_has_begun_a_run_may_stop_it_without_the_right_to_begin_another() {
+    let database = database().await;
+    database.run(OWN_RUN).await;
+    let others = Browser::as_viewer(&database, Viewer::new("eve").access(Access::all().without(Right::Purge)));
+    assert!(!others.page("actions/1").await.contains("actions/1/stop"));
+    let own = Browser::without(&database, Right::Purge);
+    let page = own.page("actions/1").await;
+    let answer = own.post("actions/1/stop", &form(&page, "actions/1/stop")).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    assert_eq!(database.value("select stop_requested_at is not null from reveille.actions").await, true);
+}
