@@ -16,6 +16,7 @@ mod dashboard;
 mod draw;
 mod guard;
 mod job_filter;
+mod once;
 mod page;
 mod posted;
 mod readings;

@@ -60,7 +60,11 @@ impl FromRequest<Arc<Shared>> for Draft {
         let action = parts.uri.path().trim_start_matches('/').to_owned();
         let form = Form::<Fields>::from_request(Request::from_parts(parts, body), shared).await;
         let Form(Fields(fields)) = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
-        let posted = Posted { visit, fields };
+        let mut posted = Posted { visit, fields };
+        // A form that is shown again is still the same form.
+        if let Some(once) = posted.filled("once").map(str::to_owned) {
+            posted.visit.once = once;
+        }
         let signature = posted.value("signature").unwrap_or_default();
         let is_signed = shared.forms.verify(&posted.visit.viewer.name, &action, signature);
         Ok(Draft { posted, is_signed })
@@ -110,13 +114,22 @@ impl Posted {
 
     /// Sends the browser to a page, which shows the notice. The page is a path from the dashboard's first page.
     pub fn done(&self, page: &str, notice: &str) -> Response {
-        // The notice stands in an address, which has a bound.
-        let notice = &text::cut(notice, LONGEST_NOTICE);
         // What the pages have read before is outdated.
         self.visit.shared.readings.forget();
+        self.lead(page, "notice", notice)
+    }
+
+    /// Sends the browser back to the page of the form, which says what is wrong with it. Nothing was changed.
+    pub fn back(&self, page: &str, wrong: &str) -> Response {
+        self.lead(page, "wrong", wrong)
+    }
+
+    fn lead(&self, page: &str, name: &str, text: &str) -> Response {
+        // The text stands in an address, which has a bound.
+        let text = &text::cut(text, LONGEST_NOTICE);
         let separator = if page.contains('?') { '&' } else { '?' };
-        let signature = self.visit.sign(&format!("notice {notice}"));
-        let there = self.visit.to(&format!("{page}{separator}notice={}&signed={signature}", text::in_query(notice)));
+        let signature = self.visit.sign(&format!("{name} {text}"));
+        let there = self.visit.to(&format!("{page}{separator}{name}={}&signed={signature}", text::in_query(text)));
         (StatusCode::SEE_OTHER, [(LOCATION, there)]).into_response()
     }
 

@@ -12,6 +12,7 @@ use reveille::admin::{Admin, Rights};
 use crate::access::{Access, Right, Viewer};
 use crate::draw::shell::Section;
 use crate::guard::Refusal;
+use crate::once;
 use crate::readings::{Age, Reading};
 use crate::shared::Shared;
 
@@ -41,6 +42,8 @@ pub struct Visit {
     /// The name of the page after its path, such as `?state=dead`, without the question mark.
     pub query: String,
     pub age: Age,
+    /// The name of the forms of this page that are acted on once.
+    pub once: String,
     /// True if the request asks for the stream of a page.
     pub is_stream: bool,
 }
@@ -92,9 +95,18 @@ impl Visit {
 
     /// Returns the text that a form's answer has left for this page. It is signed, so that no link can show a text.
     pub fn notice(&self) -> Option<String> {
-        let notice = self.param("notice")?;
-        let is_own = self.shared.forms.verify(&self.viewer.name, &format!("notice {notice}"), &self.param("signed")?);
-        is_own.then_some(notice)
+        self.text_left("notice")
+    }
+
+    /// Returns what is wrong with a form of this page that was sent.
+    pub fn wrong(&self) -> Option<String> {
+        self.text_left("wrong")
+    }
+
+    fn text_left(&self, name: &str) -> Option<String> {
+        let text = self.param(name)?;
+        let is_own = self.shared.forms.verify(&self.viewer.name, &format!("{name} {text}"), &self.param("signed")?);
+        is_own.then_some(text)
     }
 
     pub fn admin(&self) -> Admin {
@@ -172,6 +184,7 @@ impl FromRequestParts<Arc<Shared>> for Visit {
             mount: mount(original.path(), parts.uri.path()),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             age: Age::Fresh,
+            once: once::name(),
             is_stream: accepts.starts_with("text/event-stream"),
         };
         Ok(visit.with_rights().await)

@@ -9,12 +9,14 @@ use maud::{Markup, html};
 use reveille::admin::{BulkAction, JobCount, JobEdit, Start, StateFilter};
 use reveille::job::{JobState, Priority};
 
+use super::sealed::{self, Sealed};
 use crate::access::Right;
 use crate::draw::parts;
-use crate::draw::shell::{self, Section};
+use crate::draw::shell::Section;
 use crate::draw::{number, text};
 use crate::guard::Refusal;
 use crate::job_filter::{FIELDS, JobFilter};
+use crate::once::Once;
 use crate::posted::Posted;
 use crate::readings::Age;
 use crate::runs;
@@ -35,6 +37,8 @@ pub enum Deed {
 /// The time that counting may take before the page is answered, and while it is open.
 const FIRST_COUNT: Duration = Duration::from_millis(80);
 const FULL_COUNT: Duration = Duration::from_millis(1_500);
+/// The fields of the form that has the new values of the jobs.
+const EDITED: [&str; 3] = ["to_queue", "to_priority", "to_due"];
 
 impl Deed {
     const ALL: [Deed; 6] = [Deed::Retry, Deed::Cancel, Deed::Revive, Deed::Purge, Deed::Again, Deed::Edit];
@@ -141,8 +145,8 @@ pub fn links(visit: &Visit, filter: &JobFilter) -> Markup {
 struct Wish {
     deed: Deed,
     filter: JobFilter,
-    /// Fixes which jobs can be met; `None` before the first page.
-    start: Option<Start>,
+    /// Fixes which jobs can be met; `None` before the first page. A purge has the number of jobs in it.
+    sealed: Option<Sealed>,
 }
 
 impl Wish {
@@ -156,22 +160,14 @@ impl Wish {
         if !deed.fits(state(&filter)) {
             return Err(Refusal::bad_request("This cannot be done to jobs in this state."));
         }
-        let mut wish = Wish { deed, filter, start: None };
-        if let Some(start) = value("start") {
-            let seal = value("seal").unwrap_or_default();
-            if !visit.shared.forms.verify(&visit.viewer.name, &wish.sealed(&start), &seal) {
-                return Err(Refusal::forbidden(
-                    "The address was changed, or is too old. Begin at the list of jobs again.",
-                ));
-            }
-            wish.start = serde_json::from_str(&start).ok();
-        }
-        Ok(wish)
+        let wish = Wish { deed, filter, sealed: None };
+        let sealed = Sealed::read(visit, &wish.address(&[]), value)?;
+        Ok(Wish { sealed, ..wish })
     }
 
-    /// Returns what the seal is about: the deed, the filter and the start.
-    fn sealed(&self, start: &str) -> String {
-        format!("{} {start}", self.filter.address_of("bulk", &[("do", self.deed.name())]))
+    /// Returns the address of the page, which is also what the seal is about: the deed and the filter.
+    fn address(&self, further: &[(&str, &str)]) -> String {
+        self.filter.address_of("bulk", &[&[("do", self.deed.name())], further].concat())
     }
 }
 
@@ -179,42 +175,36 @@ impl Wish {
 /// it.
 pub async fn ask(visit: Visit) -> Result<Response, Refusal> {
     let wish = Wish::read(&visit, |name| visit.param(name))?;
-    if wish.start.is_none() {
-        let (action, filter) = (wish.deed.action(), wish.filter.filter.clone());
-        let _ = visit.admin().bulk(action.clone(), &filter)?;
-        let start = visit.read(format!("start of {}", wish.sealed("")), move |admin| async move {
-            admin.bulk(action, &filter)?.start().await
-        });
-        let start = start.await.value.clone().map_err(Refusal::unavailable)?;
-        let start = serde_json::to_string(&start).map_err(|error| Refusal::unavailable(error.to_string()))?;
-        let seal = visit.sign(&wish.sealed(&start));
-        let there = wish.filter.address_of("bulk", &[("do", wish.deed.name()), ("start", &start), ("seal", &seal)]);
+    if wish.sealed.is_none() {
+        let _ = visit.admin().bulk(wish.deed.action(), &wish.filter.filter)?;
+        let jobs = (wish.deed.action(), wish.filter.filter.clone());
+        let start = match wish.deed {
+            // The number that is to be typed is the one of this moment.
+            Deed::Purge => count(&visit, &wish, FULL_COUNT).await.map(|(_, start)| start),
+            _ => sealed::start(&visit, &wish.address(&[]), jobs).await,
+        };
+        let sealed = Sealed::new(&visit, &wish.address(&[]), start.map_err(Refusal::unavailable)?)?;
+        let there = wish.address(&sealed.fields());
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, visit.to(&there))]).into_response());
     }
     serve::page(visit, move |visit| async move {
         let wish = Wish::read(&visit, |name| visit.param(name))?;
-        Ok(question(&visit, &wish, |name| visit.param(name), None).await)
+        Ok(question(&visit, &wish).await)
     })
     .await
 }
 
-async fn count(visit: &Visit, wish: &Wish, time: Duration) -> Result<JobCount, String> {
-    let (action, filter, start) = (wish.deed.action(), wish.filter.filter.clone(), wish.start);
-    let name = format!("count {} {start:?} {time:?}", wish.sealed(""));
-    let counted = visit.read(name, move |admin| async move {
-        let bulk = admin.bulk(action, &filter)?;
-        let mut bulk = match start {
-            Some(start) => bulk.starting_at(start),
-            None => bulk,
-        };
-        bulk.count_up_to(u64::MAX, time).await
-    });
-    counted.await.value.clone()
+async fn count(visit: &Visit, wish: &Wish, time: Duration) -> Result<(JobCount, Start), String> {
+    let jobs = (wish.deed.action(), wish.filter.filter.clone());
+    sealed::count(visit, &wish.address(&[]), jobs, wish.sealed.as_ref().map(|sealed| sealed.start), time).await
 }
 
-async fn question(visit: &Visit, wish: &Wish, value: impl Fn(&str) -> Option<String>, wrong: Option<&str>) -> Page {
+async fn question(visit: &Visit, wish: &Wish) -> Page {
     let time = if visit.age == Age::Fresh { FIRST_COUNT } else { FULL_COUNT };
-    let counted = count(visit, wish, time).await;
+    let counted = match wish.sealed.as_ref().and_then(|sealed| sealed.start.matching) {
+        Some(shown) => Ok((shown, true)),
+        None => count(visit, wish, time).await.map(|(count, _)| (count.jobs, count.is_exact)),
+    };
     let conditions = wish.filter.fields.iter().filter(|(name, _)| *name != "sort");
     let body = html! {
         h1 { (wish.deed.title()) ": all jobs that match" }
@@ -223,27 +213,30 @@ async fn question(visit: &Visit, wish: &Wish, value: impl Fn(&str) -> Option<Str
             @if wish.filter.fields.is_empty() { dt { "jobs" } dd { "all live jobs" } }
         }
         @match &counted {
-            Ok(count) => p #number { strong { (number::count(count.jobs)) }
-                @if count.is_exact { (if count.jobs == 1 { " job" } else { " jobs" }) }
+            Ok((jobs, is_exact)) => p #number { strong { (number::count(*jobs)) }
+                @if *is_exact { (if *jobs == 1 { " job" } else { " jobs" }) }
                 @else { " jobs or more, still counting" }
             },
             Err(problem) => p.problem role="alert" { "The jobs could not be counted: " (text::shown(problem)) },
         }
         p.hint { (wish.deed.meaning()) " Jobs that are enqueued, or that end, from now on are left alone." }
-        (form(visit, wish, value, wrong))
+        (form(visit, wish))
     };
     Page { title: format!("{} jobs", wish.deed.title()), section: Section::Jobs, body }
 }
 
-fn form(visit: &Visit, wish: &Wish, value: impl Fn(&str) -> Option<String>, wrong: Option<&str>) -> Markup {
-    let carried = |name: &str| value(name).unwrap_or_default();
+fn form(visit: &Visit, wish: &Wish) -> Markup {
+    let (carried, wrong) = (|name: &str| visit.param(name).unwrap_or_default(), visit.wrong());
     let input = |name: &str, label: &str, hint: &str| {
         html! { label { (label) input name=(name) value=(carried(name)) placeholder=(hint) autocomplete="off"; } }
     };
     html! {
         form.fields method="post" action=(visit.to("bulk")) data-keep {
             (parts::signature(visit, "bulk"))
-            @for name in ["do", "start", "seal"] { input type="hidden" name=(name) value=(carried(name)); }
+            input type="hidden" name="do" value=(wish.deed.name());
+            @for (name, value) in wish.sealed.iter().flat_map(Sealed::fields) {
+                input type="hidden" name=(name) value=(value);
+            }
             @for (name, value) in &wish.filter.fields { input type="hidden" name=(name) value=(value); }
             @if wish.deed == Deed::Edit {
                 (input("to_queue", "Move to queue", "as it is"))
@@ -258,13 +251,15 @@ fn form(visit: &Visit, wish: &Wish, value: impl Fn(&str) -> Option<String>, wron
                 }
                 (input("to_due", "Due", "now, tomorrow 8:00+01"))
             }
-            @if wish.deed == Deed::Purge {
-                label { "Type the number of jobs" input name="typed" inputmode="numeric" autocomplete="off" required; }
+            @if let Some(sealed) = wish.sealed.as_ref().filter(|_| wish.deed == Deed::Purge) {
+                (sealed.confirmation(wrong.is_some()))
             }
             button.(if wish.deed == Deed::Purge { "danger" } else { "main" }) type="submit" { (wish.deed.title()) }
             a.act href=(visit.to(&wish.filter.address(&[]))) { "Back" }
         }
-        @if let Some(wrong) = wrong { p.problem role="alert" { (text::shown(wrong)) " Nothing was changed." } }
+        @if let Some(wrong) = wrong {
+            p.problem id="wrong" role="alert" { (text::shown(&wrong)) " Nothing was changed." }
+        }
     }
 }
 
@@ -273,33 +268,27 @@ pub async fn begin(posted: Posted) -> Result<Response, Refusal> {
     let visit = &posted.visit;
     let value = |name: &str| posted.value(name).map(str::to_owned);
     let wish = Wish::read(visit, value)?;
-    let start = wish.start.ok_or_else(|| Refusal::bad_request("The form does not say when it was made."))?;
-    let action = match action(&posted, &wish).await {
+    let sealed = wish.sealed.as_ref();
+    let sealed = sealed.ok_or_else(|| Refusal::bad_request("The form does not say when it was made."))?;
+    let changes = EDITED.map(|name| (name, posted.filled(name).unwrap_or_default()));
+    let action = match action(&posted, &wish, sealed).await {
         Ok(action) => action,
-        Err(wrong) => {
-            let page = question(visit, &wish, value, Some(&wrong)).await;
-            return Ok((StatusCode::UNPROCESSABLE_ENTITY, shell::page(visit, &page)).into_response());
-        }
+        Err(wrong) => return Ok(posted.back(&wish.address(&[&sealed.fields()[..], &changes].concat()), &wrong)),
     };
-    // The record of the run has the number, if the jobs are few enough to be counted at once.
-    let counted = count(visit, &wish, FIRST_COUNT).await.ok().filter(|count| count.is_exact);
-    let start = counted.map_or(start, |count| start.matching(count.jobs));
-    let id = runs::begin(visit, action, &wish.filter.filter, start).await?;
-    Ok(posted.done(&format!("actions/{id}"), "It has begun, and goes on without this page."))
+    let once = Once::of(&posted, &format!("bulk {changes:?}"), Some(&sealed.seal))?;
+    let start = match sealed.start.matching {
+        Some(_) => sealed.start,
+        // The record of the run has the number, if the jobs are few enough to be counted at once.
+        None => count(visit, &wish, FIRST_COUNT).await.map_or(sealed.start, |(_, start)| start),
+    };
+    runs::begin(&posted, once, (action, &wish.filter.filter), start).await
 }
 
 /// Returns what is to be done, or what is wrong with the form.
-async fn action(posted: &Posted, wish: &Wish) -> Result<BulkAction, String> {
+async fn action(posted: &Posted, wish: &Wish, sealed: &Sealed) -> Result<BulkAction, String> {
     match wish.deed {
         Deed::Edit => edit(posted).await.map(BulkAction::Edit),
-        Deed::Purge => {
-            let count = count(&posted.visit, wish, FULL_COUNT).await?;
-            let typed = posted.value("typed").unwrap_or_default().replace([',', ' '], "").parse().ok();
-            match typed == Some(count.jobs) {
-                true => Ok(BulkAction::Purge),
-                false => Err(format!("The number is {}.", number::count(count.jobs))),
-            }
-        }
+        Deed::Purge => sealed.check(posted.value("typed")).map(|()| BulkAction::Purge),
         deed => Ok(deed.action()),
     }
 }

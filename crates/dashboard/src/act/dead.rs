@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use maud::{Markup, html};
 use reveille::admin::{BulkAction, Filter, JobCount, Start};
 
+use super::sealed::{self, Sealed};
 use crate::access::Right;
 use crate::draw::parts;
-use crate::draw::shell::{self, Section};
+use crate::draw::shell::Section;
 use crate::draw::{number, text};
 use crate::guard::Refusal;
+use crate::once::Once;
 use crate::page::dead_group::{self, Group, hash};
 use crate::posted::Posted;
 use crate::runs;
@@ -19,7 +20,7 @@ use crate::serve::{self, Page};
 use crate::visit::Visit;
 
 /// The longest time that is spent on counting the jobs.
-const LONGEST_COUNT: Duration = Duration::from_millis(200);
+const LONGEST_COUNT: Duration = Duration::from_secs(1);
 
 /// What is done to the jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,35 +63,62 @@ impl Deed {
     }
 }
 
-/// The jobs of a group as they were counted.
-struct Counted {
+/// What is to be done to the jobs of a group, as a form or an address says it.
+struct Wish {
+    deed: Deed,
     group: Group,
     /// The error's first line as it is stored, and as it may be shown.
     line: Option<(String, String)>,
     filter: Filter,
-    count: JobCount,
-    /// Jobs that die later are left alone.
-    start: Start,
+}
+
+impl Wish {
+    async fn read(visit: &Visit, deed: Deed, value: impl Fn(&str) -> Option<String>) -> Result<Wish, Refusal> {
+        visit.must(deed.right())?;
+        let group = Group::named(visit, value)?;
+        let line = line_of(visit, &group).await?;
+        let filter = group.filter(line.as_ref().map(|(stored, _)| stored.as_str()));
+        let _ = visit.admin().bulk(deed.action(), &filter)?;
+        Ok(Wish { deed, group, line, filter })
+    }
+
+    /// Returns the address of the page, which is also what the seal is about: the deed and the group.
+    fn address(&self, further: &[(&str, &str)]) -> String {
+        let further: Vec<String> =
+            further.iter().map(|(name, value)| format!("&{name}={}", text::in_query(value))).collect();
+        format!("dead/{}?{}{}", self.deed.name(), self.group.query(), further.concat())
+    }
+
+    /// Counts the jobs that had died by the start, which is now if `start` is `None`.
+    async fn count(&self, visit: &Visit, start: Option<Start>) -> Result<(JobCount, Start), Refusal> {
+        let (address, jobs) = (self.address(&[]), (self.deed.action(), self.filter.clone()));
+        sealed::count(visit, &address, jobs, start, LONGEST_COUNT).await.map_err(Refusal::unavailable)
+    }
+}
+
+/// The number of jobs as the page shows it, and the start at which they were counted.
+struct Counted {
+    jobs: u64,
+    is_exact: bool,
+    sealed: Sealed,
 }
 
 impl Counted {
-    /// Counts the jobs that had died by the start, which is now if `start` is `None`.
-    async fn count(visit: &Visit, group: Group, start: Option<Start>, deed: Deed) -> Result<Counted, Refusal> {
-        let line = line_of(visit, &group).await?;
-        let filter = group.filter(line.as_ref().map(|(stored, _)| stored.as_str()));
-        let bulk = visit.admin().bulk(deed.action(), &filter)?;
-        let mut bulk = match start {
-            Some(start) => bulk.starting_at(start),
-            None => bulk,
-        };
-        let count = bulk.count_up_to(u64::MAX, LONGEST_COUNT).await?;
-        let start = bulk.start().await?;
-        Ok(Counted { group, line, filter, count, start })
+    async fn of(visit: &Visit, wish: &Wish) -> Result<Counted, Refusal> {
+        // Someone who has typed something wrong comes back to the same number.
+        let sealed = Sealed::read(visit, &wish.address(&[]), |name| visit.param(name))?;
+        let start = sealed.as_ref().map(|sealed| sealed.start);
+        if let (Some(sealed), Some(jobs)) = (sealed, start.and_then(|start| start.matching)) {
+            return Ok(Counted { jobs, is_exact: true, sealed });
+        }
+        let (count, counted) = wish.count(visit, start).await?;
+        let sealed = Sealed::new(visit, &wish.address(&[]), counted)?;
+        Ok(Counted { jobs: count.jobs, is_exact: count.is_exact, sealed })
     }
 
     fn number(&self) -> String {
-        let or_more = if self.count.is_exact { "" } else { " or more" };
-        format!("{}{or_more}", number::count(self.count.jobs))
+        let or_more = if self.is_exact { "" } else { " or more" };
+        format!("{}{or_more}", number::count(self.jobs))
     }
 }
 
@@ -115,17 +143,17 @@ pub async fn ask_to_purge(visit: Visit) -> Result<Response, Refusal> {
 async fn ask(visit: Visit, deed: Deed) -> Result<Response, Refusal> {
     visit.must(deed.right())?;
     serve::page(visit, move |visit| async move {
-        let group = Group::named(&visit, |name| visit.param(name))?;
-        let counted = Counted::count(&visit, group, None, deed).await?;
-        Ok(question(&visit, &counted, deed, None))
+        let wish = Wish::read(&visit, deed, |name| visit.param(name)).await?;
+        let counted = Counted::of(&visit, &wish).await?;
+        Ok(question(&visit, &wish, &counted))
     })
     .await
 }
 
-fn question(visit: &Visit, counted: &Counted, deed: Deed, wrong: Option<&str>) -> Page {
-    let Counted { group, line, count, .. } = counted;
-    let what = if deed == Deed::Revive { "Revive" } else { "Purge" };
-    let jobs_are = if count.jobs == 1 { "dead job" } else { "dead jobs" };
+fn question(visit: &Visit, wish: &Wish, counted: &Counted) -> Page {
+    let Wish { deed, group, line, .. } = wish;
+    let what = if *deed == Deed::Revive { "Revive" } else { "Purge" };
+    let jobs_are = if counted.jobs == 1 { "dead job" } else { "dead jobs" };
     let title = format!("{what} {} {jobs_are}", counted.number());
     let body = html! {
         div data-still {
@@ -138,11 +166,11 @@ fn question(visit: &Visit, counted: &Counted, deed: Deed, wrong: Option<&str>) -
                     dt { "Error" } dd { (text::line(&text::cut(shown.lines().next().unwrap_or_default(), 500))) }
                 }
             }
-            @if count.jobs == 0 && count.is_exact {
+            @if counted.jobs == 0 && counted.is_exact {
                 p.empty { "No dead job fits this any more." }
             } @else {
                 p { (deed.meaning()) }
-                (form(visit, counted, deed, wrong))
+                (form(visit, wish, counted))
             }
             p { a href=(visit.to(&group.page())) { "Back to the group" } }
         }
@@ -150,37 +178,27 @@ fn question(visit: &Visit, counted: &Counted, deed: Deed, wrong: Option<&str>) -
     Page { title, section: Section::Dead, body }
 }
 
-/// Draws the form. It carries the group and the start, which fixes the jobs that can be met.
-fn form(visit: &Visit, counted: &Counted, deed: Deed, wrong: Option<&str>) -> Markup {
-    let action = format!("dead/{}", deed.name());
-    let Group { queue, kind, reason, line } = &counted.group;
-    let start = serde_json::to_string(&counted.start).unwrap_or_default();
-    let number = counted.number();
-    let carried = [
-        ("queue", Some(queue)),
-        ("kind", Some(kind)),
-        ("reason", Some(reason)),
-        ("line", line.as_ref()),
-        ("start", Some(&start)),
-    ];
+/// Draws the form. It carries the group and the sealed start, which fixes the jobs that can be met.
+fn form(visit: &Visit, wish: &Wish, counted: &Counted) -> Markup {
+    let (number, wrong) = (counted.number(), visit.wrong());
+    let action = format!("dead/{}", wish.deed.name());
+    let Group { queue, kind, reason, line } = &wish.group;
+    let of_group = [("queue", Some(queue)), ("kind", Some(kind)), ("reason", Some(reason)), ("line", line.as_ref())];
+    let of_group = of_group.into_iter().filter_map(|(name, value)| Some((name, value?.as_str())));
     html! {
         form.fields method="post" action=(visit.to(&action)) {
             (parts::signature(visit, &action))
-            @for (name, value) in carried {
-                @if let Some(value) = value { input type="hidden" name=(name) value=(value); }
+            @for (name, value) in of_group.chain(counted.sealed.fields()) {
+                input type="hidden" name=(name) value=(value);
             }
-            @if deed == Deed::Purge {
-                label {
-                    "Type " (number::count(counted.count.jobs)) " to purge them"
-                    input name="typed" inputmode="numeric" autocomplete="off" required
-                        aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "wrong")];
-                }
+            @if wish.deed == Deed::Purge {
+                (counted.sealed.confirmation(wrong.is_some()))
                 button.danger type="submit" { "Purge " (number) }
             } @else {
                 button.main type="submit" { "Revive " (number) }
             }
         }
-        @if let Some(wrong) = wrong { p.field-error id="wrong" role="alert" { (wrong) } }
+        @if let Some(wrong) = wrong { p.field-error id="wrong" role="alert" { (text::shown(&wrong)) } }
     }
 }
 
@@ -193,34 +211,16 @@ pub async fn purge(posted: Posted) -> Result<Response, Refusal> {
 }
 
 async fn act(posted: Posted, deed: Deed) -> Result<Response, Refusal> {
-    let visit = &posted.visit;
-    visit.must(deed.right())?;
-    let group = Group::named(visit, |name| posted.value(name).map(str::to_owned))?;
-    let start = posted.filled("start").and_then(|start| serde_json::from_str(start).ok());
-    let start =
-        start.ok_or_else(|| Refusal::bad_request("The form does not say when it was made. Nothing was changed."))?;
-    let counted = Counted::count(visit, group, Some(start), deed).await?;
-    if deed == Deed::Purge && typed(posted.value("typed")) != Some(counted.count.jobs) {
-        let wrong = format!("The number is {}. Nothing was purged.", counted.number());
-        let page = shell::page(visit, &question(visit, &counted, deed, Some(&wrong)));
-        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+    let value = |name: &str| posted.value(name).map(str::to_owned);
+    let wish = Wish::read(&posted.visit, deed, value).await?;
+    let sealed = Sealed::read(&posted.visit, &wish.address(&[]), value)?;
+    let sealed =
+        sealed.ok_or_else(|| Refusal::bad_request("The form does not say when it was made. Nothing was changed."))?;
+    if deed == Deed::Purge
+        && let Err(wrong) = sealed.check(posted.value("typed"))
+    {
+        return Ok(posted.back(&wish.address(&sealed.fields()), &format!("{wrong} Nothing was purged.")));
     }
-    let id = runs::begin(visit, deed.action(), &counted.filter, counted.start).await?;
-    Ok(posted.done(&format!("actions/{id}"), "It has begun, and goes on without this page."))
-}
-
-/// Reads the number that a visitor has typed, with or without commas.
-fn typed(text: Option<&str>) -> Option<u64> {
-    text?.trim().replace([',', ' '], "").parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_is_typed_as_it_is_shown() {
-        assert_eq!([typed(Some(" 1,000 ")), typed(Some("12"))], [Some(1000), Some(12)]);
-        assert_eq!([typed(None), typed(Some("")), typed(Some("-1")), typed(Some("all"))], [None; 4]);
-    }
+    let once = Once::of(&posted, &wish.address(&[]), Some(&sealed.seal))?;
+    runs::begin(&posted, once, (deed.action(), &wish.filter), sealed.start).await
 }

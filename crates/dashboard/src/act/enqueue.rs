@@ -9,6 +9,7 @@ use reveille::job::{Enqueued, MAX_PAYLOAD, NewJob, Payload};
 
 use crate::access::Right;
 use crate::guard::Refusal;
+use crate::once::Once;
 use crate::page::enqueue::{Errors, FIELDS, PRIORITIES, Typed, again};
 use crate::posted::Draft;
 use crate::visit::Visit;
@@ -31,11 +32,13 @@ pub async fn add(draft: Draft) -> Result<Response, Refusal> {
         Ok(job) => job,
         Err(errors) => return Ok(again(visit, &typed, &errors, StatusCode::UNPROCESSABLE_ENTITY).await),
     };
-    match visit.operator()?.enqueue(&job).await {
+    let once = Once::of(&posted, "enqueue", posted.filled("once"))?;
+    match once.operator.enqueue(&job).await {
         Ok(Enqueued { id, existed: true, .. }) => {
             Ok(posted.done(&format!("jobs/{id}"), &format!("Nothing was enqueued: job {id} has this unique key.")))
         }
         Ok(Enqueued { id, .. }) => Ok(posted.done(&format!("jobs/{id}"), &format!("Job {id} is enqueued."))),
+        Err(error) if error.is_repeated() => once.refused(&posted, error).await,
         Err(error) => {
             let status =
                 if error.is_invalid() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -6,6 +6,7 @@ use reveille::job::{Cancelled, JobState, Retried};
 
 use crate::access::Right;
 use crate::guard::Refusal;
+use crate::once::Once;
 use crate::page::Id;
 use crate::page::job::find;
 use crate::posted::Posted;
@@ -42,7 +43,12 @@ pub async fn cancel(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
 pub async fn again(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
     posted.visit.must(Right::Retry)?;
     find(&posted.visit, id).await?;
-    Ok(match posted.visit.operator()?.run_again(id).await? {
+    let once = Once::of(&posted, &format!("jobs/{id}/again"), posted.filled("once"))?;
+    let again = match once.operator.run_again(id).await {
+        Ok(again) => again,
+        Err(error) => return once.refused(&posted, error).await,
+    };
+    Ok(match again {
         RunAgain::Enqueued(new) => posted.done(&format!("jobs/{new}"), &format!("Job {new} does what job {id} did.")),
         RunAgain::Live => posted.done(&format!("jobs/{id}"), "The job has not ended, so it was not run again."),
         RunAgain::Dead => posted.done(&format!("jobs/{id}"), "The job is dead: revive it."),

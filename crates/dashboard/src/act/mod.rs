@@ -7,3 +7,4 @@ pub mod enqueue;
 pub mod job;
 pub mod pause;
 pub mod queue;
+pub mod sealed;

@@ -3,6 +3,7 @@
 use maud::{Markup, Render, html};
 
 use super::{number, text};
+use crate::once;
 use crate::readings::Reading;
 use crate::visit::Visit;
 
@@ -113,9 +114,22 @@ pub fn confirmed(summary: &str, question: &str, button: Markup) -> Markup {
 /// Draws a button that posts to `action`. `key` is the key that presses it, or empty; `carried` are the names and
 /// values that the form carries.
 ///
-/// The form is signed with its action. What it carries is checked as if the visitor had typed it.
+/// The form is signed for its action and this visitor. What it carries is not signed: the handler checks whether the
+/// visitor may do this to the queue, schedule or group that the form names.
 pub fn button(visit: &Visit, action: &str, text: &str, key: &str, carried: &[(&str, &str)]) -> Markup {
     form_button(visit, action, text, "", key, carried)
+}
+
+/// Draws a button as [`button`] does. The form is acted on once, also if it is sent twice. The live update leaves it as
+/// it is, so that it keeps its name, and tells it from the other buttons by its action.
+pub fn once_button(visit: &Visit, action: &str, text: &str, key: &str, carried: &[(&str, &str)]) -> Markup {
+    html! {
+        form.button method="post" action=(visit.to(action)) data-keep data-key=(action) {
+            (signature(visit, action))
+            (once::field(visit))
+            (form_fields("", text, key, carried))
+        }
+    }
 }
 
 /// Draws a button that posts to `action`, and stands out: `danger` for what cannot be undone.
@@ -127,9 +141,15 @@ fn form_button(visit: &Visit, action: &str, text: &str, class: &str, key: &str, 
     html! {
         form.button method="post" action=(visit.to(action)) {
             (signature(visit, action))
-            @for (name, value) in carried { input type="hidden" name=(name) value=(value); }
-            button.(class) type="submit" data-key-press=[(!key.is_empty()).then_some(key)] { (text) }
+            (form_fields(class, text, key, carried))
         }
+    }
+}
+
+fn form_fields(class: &str, text: &str, key: &str, carried: &[(&str, &str)]) -> Markup {
+    html! {
+        @for (name, value) in carried { input type="hidden" name=(name) value=(value); }
+        button.(class) type="submit" data-key-press=[(!key.is_empty()).then_some(key)] { (text) }
     }
 }
 

@@ -47,6 +47,12 @@ impl Forms {
             .any(|mac| mac.verify_slice(&bytes).is_ok())
     }
 
+    /// Returns the name under which the change of a visitor's form is recorded, so that it is made once.
+    pub fn request(&self, viewer: &str, form: &str) -> String {
+        let mac = self.mac(viewer, &format!("request {form}"), 0).map(|mac| mac.finalize().into_bytes());
+        mac.iter().flatten().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Returns a name for a text that tells nothing of the text to whom does not have the secret.
     pub fn name(&self, text: &str) -> String {
         let mac = self.mac("the name of", text, 0).map(|mac| mac.finalize().into_bytes());

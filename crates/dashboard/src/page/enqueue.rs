@@ -15,6 +15,7 @@ use crate::dashboard::Field;
 use crate::draw::shell::{self, Section};
 use crate::draw::{parts, text};
 use crate::guard::Refusal;
+use crate::once;
 use crate::redact;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
@@ -213,6 +214,7 @@ fn page(visit: &Visit, typed: &Typed, errors: &Errors, note: Option<Markup>, nam
             @if let Some(note) = note { p.hint { (note) } }
             form method="post" action=(visit.to("enqueue")) {
                 (parts::signature(visit, "enqueue"))
+                (once::field(visit))
                 div.form {
                     (form.input("kind", "Kind", "Decides which handler runs the job.", true, Some("kinds")))
                     (form.input("queue", "Queue", "", true, Some("queues")))

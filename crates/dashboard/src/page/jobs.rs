@@ -245,7 +245,7 @@ pub fn buttons(visit: &Visit, job: &JobRow) -> Markup {
             JobState::Delayed if retry => (parts::button(visit, &path("retry"), "Retry now", "r", &[])),
             JobState::Dead if visit.may(Right::Revive) => (parts::button(visit, &path("retry"), "Revive", "r", &[])),
             JobState::Completed | JobState::Cancelled if again => {
-                (parts::button(visit, &path("again"), "Run again", "r", &[]))
+                (parts::once_button(visit, &path("again"), "Run again", "r", &[]))
             }
             _ => {}
         }

@@ -14,6 +14,7 @@ use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{text, time};
 use crate::guard::Refusal;
+use crate::once::Once;
 use crate::posted::Posted;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
@@ -57,7 +58,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
 
 fn trigger_button(visit: &Visit, schedule: &Listed) -> Markup {
     let question = "Enqueue one job of the schedule now? Its ticks stay as they are.";
-    let button = parts::button(visit, "schedule/trigger", "Enqueue one job", "", &[("name", &schedule.name)]);
+    let button = parts::once_button(visit, "schedule/trigger", "Enqueue one job", "", &[("name", &schedule.name)]);
     parts::confirmed("Trigger", question, button)
 }
 
@@ -203,7 +204,11 @@ pub async fn resume(posted: Posted) -> Result<Response, Refusal> {
 
 pub async fn trigger(posted: Posted) -> Result<Response, Refusal> {
     let schedule = of_form(&posted, Right::Enqueue).await?;
-    let triggered = posted.visit.operator()?.trigger_schedule(&schedule.name).await?;
+    let once = Once::of(&posted, &format!("schedule/trigger {}", schedule.name), posted.filled("once"))?;
+    let triggered = match once.operator.trigger_schedule(&schedule.name).await {
+        Ok(triggered) => triggered,
+        Err(error) => return once.refused(&posted, error).await,
+    };
     let done = triggered.map(|job| format!("{} has enqueued job {job}.", schedule.name));
     Ok(posted.done(&page_after(&posted, &schedule), done.as_deref().unwrap_or(UNKNOWN)))
 }

@@ -57,6 +57,11 @@ impl Browser {
         Browser { router: dashboard.authorize(|_| Viewer::new("ada").access(Access::all())).router() }
     }
 
+    /// Opens a dashboard that is served elsewhere.
+    pub fn at(router: Router) -> Browser {
+        Browser { router }
+    }
+
     pub async fn get(&self, page: &str) -> Answer {
         self.send(Request::get(format!("/{page}")).body(Body::empty()).unwrap()).await
     }

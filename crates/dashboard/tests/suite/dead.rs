@@ -1,14 +1,18 @@
 //! The pages of dead jobs: groups, errors, reviving and purging.
 
 use axum::http::StatusCode;
-use reveille_dashboard::{Field, Right};
+use std::time::Duration;
+
+use reveille::Database;
+use reveille::dev::Network;
+use reveille_dashboard::{Access, Dashboard, Field, Right, Viewer};
 use serde_json::json;
 
 use crate::browser::{Browser, form, with};
-use crate::harness::{TestDatabase, database};
+use crate::harness::{TestDatabase, database, proxy};
 
-/// Nine dead jobs of mail: six whose errors begin with `refused`, and three whose errors have the word in the second
-/// line. And one of reports.
+/// Nine dead jobs of mail: six whose errors begin with `refused`, and three whose errors have that line as their
+/// second one. And one of reports.
 async fn with_dead_jobs() -> TestDatabase {
     let database = database().await;
     database
@@ -18,7 +22,7 @@ async fn with_dead_jobs() -> TestDatabase {
             select n, case when n = 10 then 'reports' else 'mail' end, 'welcome', '{}', 2, 1, 1, 1, now(), now(),
                 'failed',
                 jsonb_build_array(jsonb_build_object('error', 'first'), jsonb_build_object('error',
-                    case when n % 3 = 0 then E'<b>other\\nrefused it' else E'refused\\nat ' || n end))
+                    case when n % 3 = 0 then E'<b>other\\nrefused' else E'refused\\nat ' || n end))
             from generate_series(1, 10) as n",
         )
         .await;
@@ -46,7 +50,7 @@ async fn run(
 ) -> serde_json::Value {
     let answer = browser.post(action, fields).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
-    let id = answer.leads_to.trim_start_matches("../actions/").split('?').next().unwrap().to_owned();
+    let id = answer.leads_to.split("actions/").nth(1).unwrap().split('?').next().unwrap().to_owned();
     database.until(&format!("select ended_at is not null from reveille.actions where id = {id}")).await;
     let row = format!("select jsonb_build_array(action, outcome, done) from reveille.actions where id = {id}");
     database.value(&row).await
@@ -66,7 +70,7 @@ async fn dead_jobs_are_grouped_by_the_first_lines_of_their_errors() {
     {
         assert!(page.contains(text), "{text}: {page}");
     }
-    assert!(!page.contains("refused it") && !page.contains(">first<"), "only first lines of last errors: {page}");
+    assert!(!page.contains(">first<"), "only first lines of last errors: {page}");
     let page = browser.page(&format!("dead/group?{}", refused(&browser).await)).await;
     assert!(page.contains("<pre>refused\nat ") && page.contains("6<span class=\"soft\"> of 9"), "{page}");
     assert_eq!(page.matches("<tr data-href").count(), 6, "{page}");
@@ -119,15 +123,81 @@ async fn a_purge_asks_for_the_number() {
     browser.refuses(&Browser::without(&database, Right::Purge), &ask, "dead/purge", &[("typed", "9")]).await;
     for typed in ["", "8", "90", "nine"] {
         let answer = browser.submit(&ask, "dead/purge", &[("typed", typed)]).await;
-        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{typed:?}");
-        assert!(answer.body.contains("The number is 9. Nothing was purged."), "{}", answer.body);
-        let again = with(form(&answer.body, "dead/purge"), &[("typed", "7")]);
-        assert_eq!(browser.post("dead/purge", &again).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{typed:?}");
+        let back = browser.page(answer.leads_to.trim_start_matches("../")).await;
+        assert!(back.contains("The number is 9. Nothing was purged.") && back.contains("Purge 9 dead jobs"), "{back}");
+        let again = with(form(&back, "dead/purge"), &[("typed", "7")]);
+        assert!(browser.post("dead/purge", &again).await.leads_to.contains("wrong="));
     }
+    // What happens after the question changes neither the number nor the jobs.
     let fields = with(form(&browser.page(&ask).await, "dead/purge"), &[("typed", "9")]);
-    assert_eq!(run(&database, &browser, "dead/purge", &fields).await, json!(["purge", "done", 9]));
-    assert_eq!(left(&database).await, json!([10]));
+    database
+        .run(
+            "update reveille.dead_jobs set id = 101 where id = 1;
+            delete from reveille.dead_jobs where id = 2",
+        )
+        .await;
+    assert_eq!(run(&database, &browser, "dead/purge", &fields).await, json!(["purge", "done", 7]));
+    assert_eq!(left(&database).await, json!([10, 101]));
+    database.run("delete from reveille.dead_jobs where id = 101").await;
     assert!(browser.page(&ask).await.contains("No dead job fits this any more."));
+}
+
+#[tokio::test]
+async fn a_form_whose_number_or_time_is_made_up_is_refused() {
+    let database = with_dead_jobs().await;
+    let browser = Browser::of(&database);
+    let far = r#"[9223372036854775807,{"secs_since_epoch":99999999999,"nanos_since_epoch":0},7]"#;
+    for (action, of) in [("dead/purge", MAIL), ("dead/revive", MAIL), ("dead/purge", &refused(&browser).await)] {
+        let fields = form(&browser.page(&format!("{action}?{of}")).await, action);
+        let seal = fields.iter().find(|(name, _)| name == "seal").unwrap().1.clone();
+        let other = fields.iter().find(|(name, _)| name == "signature").unwrap().1.clone();
+        for (start, seal) in [(far, &*seal), (far, &*other), (far, ""), ("[]", &*seal)] {
+            let made_up = with(fields.clone(), &[("start", start), ("seal", seal), ("typed", "7")]);
+            assert_eq!(browser.post(action, &made_up).await.status, StatusCode::FORBIDDEN, "{start} {seal}");
+        }
+        // The seal is for one deed and one group.
+        let elsewhere = with(fields, &[("reason", "lost"), ("typed", "0")]);
+        assert!(browser.post(action, &elsewhere).await.status.is_client_error());
+    }
+    assert_eq!(database.value("select count(*) from reveille.actions").await, 0);
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_counted_are_purged_after_a_word_and_not_a_number() {
+    let database = database().await;
+    let more = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, reason)
+        select n, 'mail', 'welcome', '{}', 2, 1, 1, 1, now(), now(), 'failed' from generate_series(1, 9000) as n";
+    database.run(more).await;
+    // Each answer of the server takes so long that a second is over after a few of them.
+    let (proxy, address) = proxy(&database.address).await;
+    let far = Database::connect(address).await.unwrap();
+    proxy.set(Network::Delay(Duration::from_millis(350)));
+    let dashboard = Dashboard::new(far).secret("a secret of the tests").statement_timeout(Duration::from_secs(20));
+    let slow = Browser::at(dashboard.authorize(|_| Viewer::new("ada").access(Access::all())).router());
+    for (page, action) in
+        [(format!("dead/purge?{MAIL}"), "dead/purge"), ("bulk?do=purge&state=dead&queue=mail".to_owned(), "bulk")]
+    {
+        let mut answer = slow.get(&page).await;
+        if action == "bulk" {
+            answer = slow.get(answer.leads_to.trim_start_matches("../")).await;
+        }
+        assert!(answer.body.contains(" or more") && answer.body.contains("Type all to purge"), "{}", answer.body);
+        let fields = form(&answer.body, action);
+        let shown = answer.body.split(" or more").next().unwrap().rsplit(|c: char| !c.is_ascii_digit() && c != ',');
+        let shown = shown.into_iter().next().unwrap().to_owned();
+        proxy.set(Network::Pass);
+        for typed in ["", &*shown, "8,999"] {
+            let answer = slow.post(action, &with(fields.clone(), &[("typed", typed)])).await;
+            assert!(answer.leads_to.contains("wrong="), "{typed}: {}", answer.body);
+        }
+        assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 9000);
+        let purged = run(&database, &slow, action, &with(fields, &[("typed", "all")])).await;
+        assert_eq!(purged[1], "done", "{purged}");
+        database.run(more).await;
+        proxy.set(Network::Delay(Duration::from_millis(350)));
+    }
 }
 
 #[tokio::test]

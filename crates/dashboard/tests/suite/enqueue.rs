@@ -65,7 +65,7 @@ async fn a_job_is_enqueued_as_the_form_says() {
     assert_eq!(json!(columns.map(|column| job[column].clone())), expected);
     let delay = "select extract(epoch from available_at - created_at)::int from reveille.jobs";
     assert_eq!(database.value(delay).await, 3600);
-    let again = browser.post("enqueue", &filled).await;
+    let again = browser.post("enqueue", &with(filled, &[("once", "another form")])).await;
     assert_eq!(again.notice(), format!("Nothing was enqueued: job {id} has this unique key."));
 }
 

@@ -156,7 +156,7 @@ async fn a_form_has_a_bounded_size_and_a_bounded_number_of_fields() {
     let payload = format!("\"{large}\"");
     let signature = signed(SECRET, "ada", "enqueue", 0);
     let fields = [("signature", signature.as_str()), ("kind", "k"), ("queue", "q"), ("payload", &payload)];
-    let fields = [&fields[..], &[("priority", "normal"), ("max_attempts", "5")]].concat();
+    let fields = [&fields[..], &[("priority", "normal"), ("max_attempts", "5"), ("once", "0123456789abcdef")]].concat();
     let added = post(&site, "/enqueue", &fields).await;
     assert_eq!(added.status, StatusCode::SEE_OTHER, "{}", added.body);
 }

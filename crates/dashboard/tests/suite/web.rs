@@ -133,9 +133,17 @@ impl Filled {
             _ => first + WAITING,
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
-        let bulk = format!("bulk?queue={queue}&kind={kind}&do=cancel");
-        let start = r#"[1000,{"secs_since_epoch":4000000000,"nanos_since_epoch":0},null]"#;
-        let sealed = signed(SECRET, "ada", &format!("{bulk} {start}"), 0);
+        let (what, start) = match route {
+            "/bulk" => (
+                format!("bulk?queue={queue}&kind={kind}&do=cancel"),
+                r#"[1000,{"secs_since_epoch":4000000000,"nanos_since_epoch":0},null]"#,
+            ),
+            _ => (
+                format!("{}?queue={queue}&kind={kind}&reason=failed", route.trim_start_matches('/')),
+                r#"[1000,{"secs_since_epoch":4000000000,"nanos_since_epoch":0},1]"#,
+            ),
+        };
+        let sealed = signed(SECRET, "ada", &format!("{what} {start}"), 0);
         let name = if route.starts_with("/schedule") { format!("{queue}-nightly") } else { queue.to_owned() };
         let (at, max_running) = (now.to_string(), "7".to_owned());
         let texts =
@@ -146,6 +154,7 @@ impl Filled {
             ("slots", "2"),
             ("do", "cancel"),
             ("start", start),
+            ("once", "a form"),
             ("of", "this"),
             ("max_attempts", "5"),
             ("priority", "normal"),
