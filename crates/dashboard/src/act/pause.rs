@@ -33,7 +33,9 @@ pub async fn list(visit: &Visit, listed_queues: &[String]) -> Markup {
                 h2 { "Paused" }
                 ul.findings { @for pause in &pauses { (row(visit, pause)) } }
                 @if of_pauses > u64::from(MOST_PAUSES) {
-                    p.hint { "The " (MOST_PAUSES) " latest of " (number::count(of_pauses)) " pauses of kinds and keys." }
+                    p.hint {
+                        "The " (MOST_PAUSES) " latest of " (number::count(of_pauses)) " pauses of kinds and keys."
+                    }
                 }
             }
         }

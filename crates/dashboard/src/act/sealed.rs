@@ -1,5 +1,5 @@
-//! The start of a change of many jobs. A form carries it with a seal, so that the change meets the jobs that the page has
-//! shown, and no others.
+//! The start of a change of many jobs. A form carries it with a seal, so that the change meets the jobs that the page
+//! has counted, and no others.
 
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ impl Sealed {
         match serde_json::from_str(&text) {
             Ok(start) if is_own => Ok(Some(Sealed { start, text, seal })),
             _ => Err(Refusal::forbidden(
-                "The form or its address was altered, or is too old. Nothing was changed. Begin at the list of jobs again.",
+                "The form or its address was altered, or is too old. Nothing was changed. Begin at the list of jobs \
+                 again.",
             )),
         }
     }

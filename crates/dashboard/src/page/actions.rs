@@ -103,8 +103,8 @@ pub fn target(visit: &Visit, action: &ActionRow) -> Markup {
 
 /// Returns a record without what the visitor may not see.
 ///
-/// Who can guess a payload could check the guess by its hash. And with an application's redaction, errors may be shown in
-/// part only, but a filter by an error is recorded as it is.
+/// Who can guess a payload could check the guess by its hash. And with an application's redaction, errors may be shown
+/// in part only, but a filter by an error is recorded as it is.
 pub fn without_hidden(visit: &Visit, record: &Value) -> Value {
     fn strip(value: &mut Value, hides_hashes: bool, hides_errors: bool) {
         let Value::Object(members) = value else { return };

@@ -241,8 +241,8 @@ fn notes(kinds: &[(Name, Kind)], dead: &[DeadKind]) -> Markup {
                 " " (OTHER) " stands for all kinds past the first 200."
             }
             @if of_kinds > LISTED_DEAD_KINDS as u64 {
-                " Of " (number::count(of_kinds)) " kinds with dead jobs, those without attempts are listed here only if \
-                 they are among the " (LISTED_DEAD_KINDS) " with the most dead jobs."
+                " Of " (number::count(of_kinds)) " kinds with dead jobs, those without attempts are listed here only \
+                 if they are among the " (LISTED_DEAD_KINDS) " with the most dead jobs."
             }
         }
     }

@@ -89,7 +89,11 @@ async fn a_run_waits_for_a_database_that_is_away_and_goes_on() {
     proxy.set(Network::Refuse);
     lock.batch_execute("select pg_advisory_unlock(7)").await.unwrap();
     // The first slice is undone with its connection.
-    database.until("select not exists (select from pg_locks where locktype = 'advisory')").await;
+    let free = "select not exists (
+            select from pg_locks join pg_database on pg_database.oid = pg_locks.database
+            where datname = current_database() and locktype = 'advisory'
+        )";
+    database.until(free).await;
     assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 1200);
     proxy.set(Network::Pass);
     until_ended(&database).await;
