@@ -63,8 +63,10 @@ impl Sealed {
     pub fn confirmation(&self, is_wrong: bool) -> Markup {
         html! {
             label {
-                "Type " (self.word()) " to purge "
-                @if self.start.matching.is_some() { "them" } @else { "them, however many they are" }
+                span {
+                    "Type " strong { (self.word()) } " to purge them"
+                    @if self.start.matching.is_none() { ", however many they are" }
+                }
                 input name="typed" autocomplete="off" required inputmode=[self.start.matching.map(|_| "numeric")]
                     aria-invalid=[is_wrong.then_some("true")] aria-describedby=[is_wrong.then_some("wrong")];
             }

@@ -37,7 +37,10 @@ async fn a_purge_asks_for_the_number_that_its_page_shows() {
     database.run(DEAD).await;
     let browser = Browser::of(&database);
     let (page, there) = question(&browser, "bulk?do=purge&state=dead&queue=mail").await;
-    assert!(page.contains("<strong>1,200</strong>") && page.contains("Type 1,200 to purge them"), "{page}");
+    assert!(
+        page.contains("<strong>1,200</strong>") && page.contains("Type <strong>1,200</strong> to purge them"),
+        "{page}"
+    );
     database.run("delete from reveille.dead_jobs where id <= 100").await;
     let fields = form(&page, "bulk");
     for wrong in ["", "1,100", "all"] {

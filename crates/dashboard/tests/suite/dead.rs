@@ -183,7 +183,11 @@ async fn jobs_that_cannot_be_counted_are_purged_after_a_word_and_not_a_number() 
         if action == "bulk" {
             answer = slow.get(answer.leads_to.trim_start_matches("../")).await;
         }
-        assert!(answer.body.contains(" or more") && answer.body.contains("Type all to purge"), "{}", answer.body);
+        assert!(
+            answer.body.contains(" or more") && answer.body.contains("Type <strong>all</strong> to purge"),
+            "{}",
+            answer.body
+        );
         let fields = form(&answer.body, action);
         let shown = answer.body.split(" or more").next().unwrap().rsplit(|c: char| !c.is_ascii_digit() && c != ',');
         let shown = shown.into_iter().next().unwrap().to_owned();
