@@ -347,10 +347,10 @@ create view reveille.queue_stats as
 with known as materialized (
     select queue from reveille.known_queues
 ),
--- Up to this number, the jobs of a queue are counted one by one. All queues together take at most 200,000 steps, or 100
+-- Up to this number, the jobs of a queue are counted one by one. All queues together take at most 100,000 steps, or 100
 -- for each queue.
 exact as materialized (
-    select least(10000, greatest(100, 200000 / greatest(count(*), 1))) as jobs from known
+    select least(10000, greatest(100, 100000 / greatest(count(*), 1))) as jobs from known
 ),
 planner as materialized (
     -- This query reads four things from the planner's statistics: the number of rows in the claim index, the shares of
@@ -484,7 +484,7 @@ cross join lateral (
 ) as parked;
 comment on view reveille.queue_stats is
     'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and '
-    '`estimated` is true. With more than 20 queues they are exact up to 200,000 divided by their number. The counts '
+    '`estimated` is true. With more than 10 queues they are exact up to 100,000 divided by their number. The counts '
     'of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
 comment on column reveille.queue_stats.paused is 'True if the queue is paused.';

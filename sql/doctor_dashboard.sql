@@ -47,7 +47,7 @@ powers (rolname, what) as (
 reads (relname) as (
     select relname from relations where relkind = 'v'
     union all
-    values ('queues'), ('kind_counters'), ('schema_history')
+    values ('queues'), ('counters'), ('kind_counters'), ('schema_history')
 ),
 hidden as (
     select rolname, string_agg(relname, ', ' order by relname) as what

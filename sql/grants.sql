@@ -106,8 +106,8 @@ grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 -- Lists of jobs show which jobs are stuck, and leave out jobs past their queue's retention.
 grant select (id, stuck_jobs, stuck_since) on reveille.workers to reveille_monitor;
 grant select on reveille.queues to reveille_monitor;
--- The page of kinds shows how many attempts ended, by time.
-grant select on reveille.kind_counters to reveille_monitor;
+-- Pages of queues and kinds show how many attempts ended, by time.
+grant select on reveille.counters, reveille.kind_counters to reveille_monitor;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters,

@@ -7,10 +7,11 @@
 select jsonb_build_object('queue', queue, 'parts', jsonb_object_agg(part, ended)) as record
 from (
     select
-        queue, least(floor(extract(epoch from minute - (now() - interval '1 hour')) / 120)::int, 29) as part,
+        queue, least(floor(extract(epoch from started_at - (now() - interval '1 hour')) / 120)::int, 29) as part,
         sum(completed + failed) as ended
-    from reveille.throughput
-    where minute >= now() - interval '1 hour' and queue = any ($1)
+    -- The view `throughput` groups by minute, so a condition on the time would read all counters of the queues.
+    from reveille.counters
+    where started_at >= now() - interval '1 hour' and queue = any ($1)
     group by queue, part
 ) as parts
 group by queue

@@ -3018,7 +3018,7 @@ SELECT
     NULL::bigint AS failed_last_minute,
     NULL::bigint AS parked;
 
-COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. With more than 20 queues they are exact up to 200,000 divided by their number. The counts of the last minute cover the last 60 to 70 seconds.';
+COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. With more than 10 queues they are exact up to 100,000 divided by their number. The counts of the last minute cover the last 60 to 70 seconds.';
 
 COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
@@ -3580,7 +3580,7 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
          SELECT known_queues.queue
            FROM reveille.known_queues
         ), exact AS MATERIALIZED (
-         SELECT LEAST((10000)::bigint, GREATEST((100)::bigint, (200000 / GREATEST(count(*), (1)::bigint)))) AS jobs
+         SELECT LEAST((10000)::bigint, GREATEST((100)::bigint, (100000 / GREATEST(count(*), (1)::bigint)))) AS jobs
            FROM known known_1
         ), planner AS MATERIALIZED (
          SELECT ( SELECT pg_class.reltuples

@@ -244,7 +244,9 @@ fn questions() -> Vec<String> {
     let others = [
         filled("backlog", &[("$1", "'q'")]),
         filled("metrics", &[]),
-        filled("overview", &[]),
+        filled("overview", &[("$1", "true")]),
+        filled("overview", &[("$1", "false")]),
+        filled("queue", &[("$1", "'q'")]),
         filled("overview_running", &[("$1", "null")]),
         filled("overview_waiting", &[("$1", "null")]),
         filled("overview_waiting", &[("$1", "'q'")]),

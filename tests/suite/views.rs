@@ -84,7 +84,7 @@ async fn queue_stats_estimates_earlier_where_there_are_many_queues() {
         insert into reveille.jobs (kind, queue) select 'k', 'q1' from generate_series(1, 300);
         analyze reveille.jobs";
     database.run(many).await;
-    // Of 1,000 queues, 200 jobs of each are counted one by one.
+    // Of 1,000 queues, 100 jobs of each are counted one by one.
     let rows = "select jsonb_agg(distinct jsonb_build_array(ready, delayed, estimated)) from reveille.queue_stats
         where queue <> 'q1'";
     assert_eq!(database.value(rows).await, json!([[0, 100, false], [100, 0, false]]));

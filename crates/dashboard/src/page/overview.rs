@@ -19,7 +19,7 @@ use crate::readings::Reading;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
 
-/// The sums over all queues, as `Admin::overview` returns them.
+/// The sums over all queues, as `Admin::busiest_queues` returns them.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Sums {
     queues: usize,
@@ -58,7 +58,7 @@ impl Sums {
     }
 }
 
-/// A queue, as `Admin::overview` returns it.
+/// A queue, as `Admin::busiest_queues` returns it.
 #[derive(Debug, Deserialize)]
 pub struct Queue {
     pub queue: String,
@@ -90,7 +90,7 @@ pub async fn show(visit: Visit) -> Result<Response, Refusal> {
 /// Reads all queues and their sums.
 pub async fn queues(visit: &Visit) -> Arc<Reading<(Sums, Vec<Queue>)>> {
     let read = |overview: Record| Ok((overview.decode("sums")?, overview.decode("queues")?));
-    visit.read("overview", |admin| async move { admin.overview().await.and_then(read) }).await
+    visit.read("overview", |admin| async move { admin.busiest_queues().await.and_then(read) }).await
 }
 
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
