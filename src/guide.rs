@@ -43,6 +43,7 @@ pub mod features {
     page!(batches, "features/batches.md");
     page!(results, "features/results.md");
     page!(programs, "features/programs.md");
+    page!(pipe, "features/pipe.md");
     page!(control, "features/control.md");
     page!(many_jobs, "features/many-jobs.md");
     page!(dashboard, "features/dashboard.md");
@@ -75,6 +76,7 @@ pub mod reference {
     page!(command, "reference/command.md");
     page!(command_running, "reference/command-running.md");
     page!(command_output, "reference/command-output.md");
+    page!(pipe, "reference/pipe.md");
     page!(functions, "reference/functions.md");
     page!(views, "reference/views.md");
     page!(tables, "reference/tables.md");
