@@ -106,7 +106,7 @@ pub enum FailureReason {
     Permanent,
     /// The attempt took longer than its timeout.
     TimedOut,
-    /// The worker died.
+    /// The worker died, or the process in which its handler worked.
     Lost,
     /// The payload does not decode to the kind.
     Undecodable,

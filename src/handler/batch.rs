@@ -3,10 +3,9 @@
 use std::fmt::Display;
 use std::ops::Deref;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::error::Result;
-use crate::handler::extract::{Cancellation, Context, Extract, State, States};
+use crate::handler::cancellation::Cancellation;
+use crate::handler::extract::{Context, Extract, State, States};
 use crate::job::Job;
 use crate::job::outcome::{IntoOutcome, Outcome};
 
@@ -14,7 +13,7 @@ use crate::job::outcome::{IntoOutcome, Outcome};
 #[derive(Clone)]
 pub struct Batch<J> {
     pub(super) items: Vec<BatchItem<J>>,
-    pub(super) stop: CancellationToken,
+    pub(super) stop: Cancellation,
 }
 
 /// One job of a batch.
@@ -31,7 +30,7 @@ impl<J> Batch<J> {
     /// Returns the cancellation of the whole batch. It says that the handler should stop once every job of the batch
     /// should stop. The context of each job says when that job alone should stop.
     pub fn cancellation(&self) -> Cancellation {
-        Cancellation(self.stop.clone())
+        self.stop.clone()
     }
 }
 

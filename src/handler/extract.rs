@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::attempt::Attempt;
+use crate::handler::cancellation::{Cancellation, KeptSlot};
 use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
@@ -39,7 +39,7 @@ struct Inner {
     /// True if a store holds the job. In [`Worker::attempt`](crate::Worker::attempt), no store does.
     is_stored: bool,
     timeout: Option<Duration>,
-    cancellation: CancellationToken,
+    cancellation: Cancellation,
     states: Arc<States>,
     /// The handler's progress, once the handler has reported progress.
     progress: OnceLock<Arc<Progress>>,
@@ -51,7 +51,7 @@ impl Context {
         job: ReservedJob,
         is_stored: bool,
         timeout: Option<Duration>,
-        cancellation: CancellationToken,
+        cancellation: Cancellation,
         states: Arc<States>,
     ) -> Context {
         let (started, completed_in) = (Instant::now(), Mutex::default());
@@ -240,6 +240,15 @@ impl Context {
         }
     }
 
+    /// Notes that another program has completed the job for this handler, in the transaction with this id: by the SQL
+    /// function `reveille.complete_in`, which returns the id. After this, return from the handler.
+    ///
+    /// The worker waits for the end of the transaction. If the transaction was committed, the job is completed, whatever
+    /// the handler returns. If it was rolled back, the attempt fails even if the handler returns success.
+    pub fn note_completion(&self, transaction: impl Into<String>) {
+        *self.last_completion() = Some(transaction.into());
+    }
+
     /// The last transaction in which the handler has completed the job, if there is one.
     pub(crate) fn completed_in(&self) -> Option<String> {
         self.last_completion().clone()
@@ -284,7 +293,13 @@ impl Context {
 
     /// Says when the handler should stop.
     pub fn cancellation(&self) -> Cancellation {
-        Cancellation(self.inner.cancellation.clone())
+        self.inner.cancellation.clone()
+    }
+
+    /// Keeps the slot of this attempt occupied until the returned value is dropped, even if the attempt ends earlier, as
+    /// at a timeout. This is for a handler whose work goes on elsewhere, such as in another process.
+    pub fn keep_slot(&self) -> KeptSlot {
+        self.inner.cancellation.keep_slot()
     }
 }
 
@@ -364,23 +379,6 @@ impl States {
 impl Extract for Attempt {
     fn extract(context: &Context) -> Attempt {
         context.attempt()
-    }
-}
-
-/// Says when a handler should stop: its job is being cancelled, its timeout is over, its worker shuts down, or its
-/// reservation is lost. A cancel does not stop a handler that ignores its cancellation.
-#[derive(Debug, Clone)]
-pub struct Cancellation(pub(crate) CancellationToken);
-
-impl Cancellation {
-    /// Waits until the handler should stop, for `tokio::select!`.
-    pub async fn cancelled(&self) {
-        self.0.cancelled().await;
-    }
-
-    /// True if the handler should stop now.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.is_cancelled()
     }
 }
 

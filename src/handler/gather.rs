@@ -10,12 +10,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::error::{Error, Result};
 use crate::handler::batch::{Batch, BatchArguments, BatchHandler, BatchItem, IntoOutcomes};
-use crate::handler::extract::{Cancellation, Context};
+use crate::handler::cancellation::{Cancellation, StopReason};
+use crate::handler::extract::Context;
 use crate::handler::{Gathers, Registered, does_not_fit};
 use crate::job::Job;
 use crate::job::outcome::{Outcome, panicked};
@@ -116,7 +116,7 @@ impl<J: Job> Gatherer<J> {
     /// Hands over a job. The future yields the job's outcome once the batch is done.
     fn add(self: &Arc<Self>, job: J, context: Context) -> BoxFuture<'static, Outcome> {
         let queue = context.job().queue.clone();
-        let Cancellation(token) = context.cancellation();
+        let cancellation = context.cancellation();
         let (answer, mut outcome) = oneshot::channel();
         let number = self.members.fetch_add(1, Ordering::Relaxed);
         self.gather(&queue, Member { number, item: BatchItem { job, context }, answer });
@@ -125,7 +125,7 @@ impl<J: Job> Gatherer<J> {
             let answered = tokio::select! {
                 biased;
                 answered = &mut outcome => answered,
-                () = token.cancelled() => {
+                () = cancellation.cancelled() => {
                     if gatherer.withdraw(&queue, number) {
                         return not_begun();
                     }
@@ -194,14 +194,14 @@ impl<J: Job> Gatherer<J> {
             }
         }
         let Some(context) = items.first().map(|item| item.context.clone()) else { return };
-        let (jobs, stop) = (items.len(), CancellationToken::new());
-        let tokens: Vec<_> = items.iter().map(|item| item.context.cancellation()).collect();
+        let (jobs, stop) = (items.len(), Cancellation::default());
+        let cancellations: Vec<_> = items.iter().map(|item| item.context.cancellation()).collect();
         let batch = Batch { items, stop: stop.clone() };
         let handling = AssertUnwindSafe(async { (self.run)(batch, &context).await }).catch_unwind();
         let outcomes = {
             let all_cancelled = async {
-                join_all(tokens.iter().map(Cancellation::cancelled)).await;
-                stop.cancel();
+                join_all(cancellations.iter().map(Cancellation::cancelled)).await;
+                stop.request(cancellations.iter().find_map(Cancellation::reason).unwrap_or(StopReason::Lost));
                 std::future::pending::<()>().await;
             };
             tokio::select! {

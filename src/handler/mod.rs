@@ -38,6 +38,7 @@ use crate::job::{Job, check_timeout};
 
 pub(crate) mod attempt;
 pub(crate) mod batch;
+pub(crate) mod cancellation;
 pub(crate) mod extract;
 pub(crate) mod gather;
 pub(crate) mod middleware;
@@ -45,7 +46,8 @@ pub(crate) mod progress;
 
 pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
-pub use extract::{Cancellation, Context, Extract, State, States};
+pub use cancellation::{Cancellation, KeptSlot, StopReason};
+pub use extract::{Context, Extract, State, States};
 pub use gather::Gather;
 pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagation};
 
@@ -238,11 +240,17 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
-    /// The kinds that have a handler, sorted; `None` if every kind has one.
-    pub(crate) fn kinds(&self) -> Option<Vec<String>> {
+    /// The kinds that have a handler, sorted; `None` if every kind has one. `any`: the kinds that the handler of any
+    /// kind works, if that is known.
+    pub(crate) fn kinds(&self, any: Option<&[String]>) -> Option<Vec<String>> {
+        if self.any.is_some() && any.is_none() {
+            return None;
+        }
         let mut kinds: Vec<String> = self.by_kind.keys().map(|&kind| kind.into()).collect();
+        kinds.extend(any.unwrap_or_default().iter().cloned());
         kinds.sort();
-        self.any.is_none().then_some(kinds)
+        kinds.dedup();
+        Some(kinds)
     }
 
     /// The gatherers of the handlers of batches.

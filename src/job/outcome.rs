@@ -31,6 +31,13 @@ pub enum Outcome {
     /// outcome if the payload does not decode to the handler's type. A middleware that cannot decrypt a payload returns
     /// this outcome too.
     Undecodable(String),
+    /// The process in which the handler worked the job has died: this attempt failed, for the reason `lost`. The job is
+    /// tried again as after [`Fail`](Outcome::Fail).
+    Lost(String),
+    /// The job is released: it is due again at once, without a failure, and keeps its place.
+    Release,
+    /// This worker has no handler for the kind after all: the job is due again after 10 s, without a failure.
+    Unhandled,
 }
 
 /// Something that a handler may return: `()`, an [`Outcome`], [`Completed`] with a value, or a `Result` of one of these

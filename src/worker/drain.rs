@@ -12,9 +12,10 @@ use crate::driver::{ClaimRequest, Ending, Settlement, WorkerInfo};
 use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
+use crate::worker::identity::random_id;
 use crate::worker::shared::Shared;
-use crate::worker::{Worker, random_id};
 
 /// The delay before the next try to settle a job that another session has locked.
 const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);

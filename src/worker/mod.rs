@@ -50,6 +50,7 @@ use crate::schedule::Schedule;
 use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::HeldJobs;
 use crate::worker::backoff::Reconnected;
+use crate::worker::identity::{host_name, random_id};
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
@@ -62,6 +63,7 @@ pub(crate) mod drain;
 pub(crate) mod fire_schedules;
 pub(crate) mod health;
 pub(crate) mod heartbeat;
+pub(crate) mod identity;
 pub(crate) mod kind_counts;
 pub(crate) mod options;
 pub(crate) mod parts;
@@ -74,6 +76,7 @@ pub(crate) mod wake;
 
 pub use drain::{Inline, JobsRun};
 pub use health::{Health, HealthStatus};
+pub use slot_count::SlotLimits;
 
 /// A worker: claims the due jobs of its queues and runs their handlers.
 ///
@@ -103,6 +106,8 @@ pub struct Worker {
     states: Arc<States>,
     pub(crate) options: Arc<Options>,
     pub(crate) health: Health,
+    /// The kinds that the handler of any kind works, if that is known.
+    any_kinds: Option<Vec<String>>,
     #[cfg(feature = "schedules")]
     pub(crate) schedules: Vec<Schedule>,
 }
@@ -150,6 +155,12 @@ impl Worker {
         Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
+    /// Declares the kinds that the handler of [`handle_any`](WorkerBuilder::handle_any) works. The doctor and the view
+    /// `worker_status` show them. The handler gets the jobs of other kinds all the same.
+    pub fn declare_kinds(&mut self, kinds: impl IntoIterator<Item = String>) {
+        self.any_kinds = Some(kinds.into_iter().collect());
+    }
+
     /// Returns the worker's [`Health`], for the probes of a supervisor.
     pub fn health(&self) -> Health {
         self.health.clone()
@@ -164,7 +175,7 @@ impl Worker {
             queues: self.queues.iter().map(|(name, _)| name.clone()).collect(),
             queue_slots: self.queues.iter().map(|(_, slots)| *slots).collect(),
             slots: self.queues.iter().map(|(_, slots)| slots).sum(),
-            kinds: self.handlers.kinds(),
+            kinds: self.handlers.kinds(self.any_kinds.as_deref()),
             listens: self.options.listen,
         }
     }
@@ -315,6 +326,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// Sets limits of the slots that can change while the worker runs; no limits by default.
+    pub fn slot_limits(mut self, limits: SlotLimits) -> WorkerBuilder {
+        self.options.slot_limits = limits;
+        self
+    }
+
     /// Checks the settings and returns the worker.
     ///
     /// # Errors
@@ -369,22 +386,10 @@ impl WorkerBuilder {
             middlewares: Arc::new(self.middlewares),
             states: Arc::new(self.states),
             health: Health::new(self.options.heartbeat),
+            any_kinds: None,
             options: Arc::new(self.options),
             #[cfg(feature = "schedules")]
             schedules: self.schedules,
         })
     }
-}
-
-fn host_name() -> String {
-    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unknown".into() } else { name.into() }
-}
-
-/// Returns a new worker id. The id is random, since ids from a counter in the database could repeat after a crash or a
-/// fail-over.
-fn random_id() -> i64 {
-    fastrand::i64(1..)
 }

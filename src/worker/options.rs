@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, Shared};
 
 use crate::error::{Error, Result};
 use crate::job::check_timeout;
+use crate::worker::slot_count::SlotLimits;
 
 /// The settings of a worker, as [`WorkerBuilder`](crate::worker::WorkerBuilder) names them.
 pub(crate) struct Options {
@@ -17,6 +18,7 @@ pub(crate) struct Options {
     pub(crate) end_grace: Shared<BoxFuture<'static, ()>>,
     pub(crate) heartbeat: Duration,
     pub(crate) dead_after: Duration,
+    pub(crate) slot_limits: SlotLimits,
 }
 
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(1);
@@ -58,6 +60,7 @@ impl Default for Options {
             end_grace: std::future::pending().boxed().shared(),
             heartbeat: Duration::from_secs(1),
             dead_after: Duration::from_secs(30),
+            slot_limits: SlotLimits::default(),
         }
     }
 }

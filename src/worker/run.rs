@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::Gathers;
+use crate::handler::cancellation::StopReason;
 use crate::worker::attempt::settle::Settler;
 use crate::worker::claim::Claimer;
 use crate::worker::claim::slots::Slots;
@@ -180,7 +181,7 @@ impl Shared {
                 "the grace period is over; asking the running handlers to stop"
             );
         });
-        self.held_jobs.stop_all();
+        self.held_jobs.stop_all(StopReason::Shutdown);
         if tokio::time::timeout(STOP_WITHIN, running.wait()).await.is_err() {
             quietly(|| {
                 tracing::warn!(

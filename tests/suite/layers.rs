@@ -25,11 +25,11 @@ const ORDER: &[(&str, &str)] = &[
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod attempt progress extract batch gather middleware"),
+    ("handler", "mod attempt cancellation progress extract batch gather middleware"),
     ("enqueue", "await_end builder mod"),
     (
         "worker",
-        "options backoff parts pauses slot_count bells kind_counts health attempt mod shared wake claim heartbeat \
+        "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim heartbeat \
          upkeep fire_schedules drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),

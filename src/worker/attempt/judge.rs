@@ -11,6 +11,10 @@ use crate::job::retry_policy::RetryPolicy;
 use crate::worker::attempt::reservations::HeldJob;
 use crate::worker::parts::quietly;
 
+/// A job whose kind has no handler here is due again after 10 s, since another worker may have a handler, or a deploy
+/// may add one.
+const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
+
 /// The first 8 KiB of an error are kept.
 const MAX_ERROR: usize = 8 * 1024;
 
@@ -55,6 +59,8 @@ pub(super) fn judge(
         }
         Ending::Waiting { delay: delay.unwrap_or_else(|| retry_policy.delay(failures + 1)), failure: Some(failure) }
     };
+    // The worker asked the handler to stop, so the handler's error counts as no failure.
+    let was_stopped = held.cancellation.is_cancelled() && !held.cancel_requested() && held.timed_out().is_none();
     let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
     match ended {
         HandlerEnd::Returned(Outcome::Complete) => Ending::Completed(None),
@@ -64,17 +70,33 @@ pub(super) fn judge(
         HandlerEnd::Returned(Outcome::Undecodable(error)) => dead(FailureReason::Undecodable, error),
         HandlerEnd::Returned(Outcome::Fail(error)) => match held.timed_out() {
             Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
-            // The worker asked the handler to stop, so the handler's error counts as no failure.
-            None if held.token.is_cancelled() && !held.cancel_requested() => Ending::Released,
+            None if was_stopped => Ending::Released,
             None => failed(FailureReason::Failed, error, None),
         },
         HandlerEnd::Returned(Outcome::RetryIn(delay, error)) => failed(FailureReason::Failed, error, Some(delay)),
-        HandlerEnd::Returned(Outcome::Snooze(_)) if held.cancel_requested() => Ending::Cancelled,
+        HandlerEnd::Returned(Outcome::Lost(_)) if was_stopped => Ending::Released,
+        HandlerEnd::Returned(Outcome::Lost(error)) => failed(FailureReason::Lost, error, None),
+        HandlerEnd::Returned(Outcome::Snooze(_) | Outcome::Release | Outcome::Unhandled) if held.cancel_requested() => {
+            Ending::Cancelled
+        }
+        HandlerEnd::Returned(Outcome::Release) => Ending::Released,
+        HandlerEnd::Returned(Outcome::Unhandled) => unhandled(),
         HandlerEnd::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
         HandlerEnd::Panicked(panic) => failed(FailureReason::Failed, panicked(&*panic), None),
         HandlerEnd::TimedOut(timeout) => failed(FailureReason::TimedOut, too_long(timeout), None),
         HandlerEnd::GivenUp => Ending::Released,
     }
+}
+
+/// Returns the ending of a job whose kind has no handler, and logs it.
+pub(super) fn unhandled() -> Ending {
+    quietly(|| {
+        tracing::warn!(
+            name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
+            "no handler for this kind; releasing the job"
+        );
+    });
+    Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY }
 }
 
 /// Returns the result, or `None` if the result is larger than 8 MiB. A larger result would delay all jobs that are
@@ -116,6 +138,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::handler::StopReason;
     use crate::job::Reservation;
     use crate::worker::attempt::reservations::HeldJobs;
 
@@ -157,9 +180,21 @@ mod tests {
     #[test]
     fn a_handler_that_stops_when_asked_to_has_not_failed() {
         let held = held_job();
-        held.stop();
+        held.stop(StopReason::Shutdown);
         let fail = HandlerEnd::Returned(Outcome::Fail("stopped".into()));
         assert_eq!(judge(fail, &held, &RetryPolicy::default(), 0, 1), Ending::Released);
+        let lost = HandlerEnd::Returned(Outcome::Lost("its process died".into()));
+        assert_eq!(judge(lost, &held, &RetryPolicy::default(), 0, 1), Ending::Released);
+    }
+
+    #[test]
+    fn a_lost_attempt_fails_and_a_released_one_does_not() {
+        let Ending::Dead(Failure { reason, .. }) = judged(Outcome::Lost("its process died".into()), 2) else {
+            panic!("the job is not dead")
+        };
+        assert_eq!(reason, FailureReason::Lost);
+        assert_eq!(judged(Outcome::Release, 2), Ending::Released);
+        assert_eq!(judged(Outcome::Unhandled, 2), Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY });
     }
 
     #[test]

@@ -24,11 +24,7 @@ mod judge;
 pub(crate) mod reservations;
 pub(crate) mod settle;
 
-use judge::{HandlerEnd, dead, judge};
-
-/// A job whose kind has no handler here is due again after 10 s, since another worker may have a handler, or a deploy
-/// may add one.
-const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
+use judge::{HandlerEnd, dead, judge, unhandled};
 
 /// The delay before the next check whether a transaction has ended. The delay doubles with each check, from 2 ms up to
 /// 1 s.
@@ -96,7 +92,7 @@ impl Attempts {
             job,
             self.is_stored,
             timeout,
-            held.token.clone(),
+            held.cancellation.clone(),
             Arc::clone(&self.states),
         );
         quietly(|| tracing::debug!(name: "job.started", target: "reveille::job", "started"));
@@ -132,7 +128,7 @@ impl Attempts {
             return Err(Ending::Cancelled);
         }
         // This worker has lost the job, or is shutting down.
-        if held.token.is_cancelled() {
+        if held.cancellation.is_cancelled() {
             return Err(Ending::Released);
         }
         if let Some(error) = &job.undecodable {
@@ -140,15 +136,7 @@ impl Attempts {
             quietly(|| log(&ending, held.reservation.id));
             return Err(ending);
         }
-        self.handlers.get(&job.kind).ok_or_else(|| {
-            quietly(|| {
-                tracing::warn!(
-                    name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
-                    "no handler for this kind; releasing the job"
-                );
-            });
-            Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY }
-        })
+        self.handlers.get(&job.kind).ok_or_else(unhandled)
     }
 
     /// Waits for the end of the transaction in which the job was completed. Returns true if the transaction was

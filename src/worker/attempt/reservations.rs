@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::driver::Stuck;
+use crate::handler::cancellation::{Cancellation, StopReason};
 use crate::job::Reservation;
 
 /// A handler that still runs 5 s after its stop request is reported as stuck.
@@ -16,8 +15,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// One job that this worker holds.
 pub(crate) struct HeldJob {
     pub(crate) reservation: Reservation,
-    /// Cancelled to ask the handler to stop, for any reason.
-    pub(crate) token: CancellationToken,
+    /// Asks the handler to stop, for any reason.
+    pub(crate) cancellation: Cancellation,
     cancel_requested: AtomicBool,
     handler_runs: AtomicBool,
     /// Set when the handler starts, if the attempt has a timeout.
@@ -66,18 +65,18 @@ impl HeldJob {
     }
 
     /// Asks the handler to stop.
-    pub(crate) fn stop(&self) {
-        self.request_stop(None);
+    pub(crate) fn stop(&self, reason: StopReason) {
+        self.request_stop(reason, None);
     }
 
     /// Asks the handler to stop, because it has exceeded its timeout.
     pub(crate) fn time_out(&self, timeout: Duration) {
-        self.request_stop(Some(timeout));
+        self.request_stop(StopReason::TimedOut, Some(timeout));
     }
 
-    fn request_stop(&self, timeout: Option<Duration>) {
+    fn request_stop(&self, reason: StopReason, timeout: Option<Duration>) {
         let _ = self.stop_request.set(StopRequest { at: Instant::now(), timeout });
-        self.token.cancel();
+        self.cancellation.request(reason);
     }
 
     /// Returns the time since the handler was asked to stop; `None` if the handler was not asked to stop, or has ended.
@@ -109,7 +108,7 @@ impl HeldJobs {
     pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Arc<HeldJob> {
         let held = Arc::new(HeldJob {
             reservation,
-            token: CancellationToken::new(),
+            cancellation: Cancellation::default(),
             cancel_requested: AtomicBool::new(cancel_requested),
             handler_runs: AtomicBool::new(false),
             deadline: OnceLock::new(),
@@ -138,13 +137,13 @@ impl HeldJobs {
     pub(crate) fn cancel(&self, id: i64) {
         if let Some(held) = self.lock().get(&id) {
             held.cancel_requested.store(true, Ordering::Relaxed);
-            held.stop();
+            held.stop(StopReason::Cancelled);
         }
     }
 
     /// Asks all handlers to stop.
-    pub(crate) fn stop_all(&self) {
-        self.lock().values().for_each(|held| held.stop());
+    pub(crate) fn stop_all(&self, reason: StopReason) {
+        self.lock().values().for_each(|held| held.stop(reason));
     }
 
     /// Returns the stuck jobs, the earliest stop request first.

@@ -54,7 +54,7 @@ impl Slots {
             shared: Arc::clone(shared),
             running,
             ahead,
-            count: shared.slot_counts.add(queue, count),
+            count: shared.slot_counts.add(queue, count, &shared.options.slot_limits),
             pace: Pace::new(),
             starved: false,
             limited: false,
@@ -197,7 +197,9 @@ impl Slots {
             let (mut next, mut slot) = (Some(first), Some(slot));
             while slot.is_some() {
                 while let Some(WaitingJob { job, held, .. }) = next {
+                    let cancellation = held.cancellation.clone();
                     ahead.settle(attempts.make(job, held).await).await;
+                    cancellation.slot_is_free().await;
                     slot = slot.and_then(|slot| count.keep(slot));
                     next = slot.as_ref().and_then(|_| ahead.next());
                 }

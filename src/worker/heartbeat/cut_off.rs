@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{MISSED_BEATS, SHORTEST_SILENCE};
+use crate::handler::cancellation::StopReason;
 use crate::worker::shared::Shared;
 
 /// While its listener has a session, a worker asks its handlers to stop 5 s before other workers may declare the worker
@@ -39,7 +40,7 @@ impl CutOff {
                     name: "worker.cut_off", target: "reveille::worker", ?silent,
                     "cut off from the store; asking handlers to stop, since other workers may soon run the same jobs"
                 );
-                self.shared.held_jobs.stop_all();
+                self.shared.held_jobs.stop_all(StopReason::Lost);
             }
         }
     }

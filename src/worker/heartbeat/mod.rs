@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Beat, Failure, FailureReason, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
+use crate::handler::cancellation::StopReason;
 use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;
-use crate::worker::random_id;
+use crate::worker::identity::random_id;
 use crate::worker::shared::Shared;
 
 mod blocked_threads;
@@ -237,7 +238,7 @@ impl HeartbeatLoop {
             name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id, new_id,
             "another worker has declared this worker dead; asking its handlers to stop, and going on under a new id"
         );
-        self.shared.held_jobs.stop_all();
+        self.shared.held_jobs.stop_all(StopReason::Lost);
         self.worker.id = new_id;
         self.shared.driver.register(&self.worker).await?;
         self.shared.set_id(self.worker.id);
