@@ -85,7 +85,7 @@ enum Mode {
 /// Enqueues the jobs of a file, all in one transaction unless the options say otherwise.
 pub async fn run(database: &Database, options: &FileOptions) -> Outcome {
     let mut reader = LineReader::open(options)?;
-    let mut texts = Texts { admin: database.admin(), lengths: HashMap::new(), times: HashMap::new() };
+    let mut texts = Texts::new(database, "line");
     let (mut enqueued, mut existed, mut committed) = (0, 0, 0);
     let mut client = database.client().await?;
     let mut is_over = false;
@@ -193,18 +193,26 @@ impl LineReader {
 }
 
 /// Reads the texts of times as the database does, and remembers their values.
-struct Texts {
+pub struct Texts {
+    /// What an error calls one of the texts of jobs.
+    what: &'static str,
     admin: Admin,
     lengths: HashMap<String, Duration>,
     times: HashMap<String, SystemTime>,
 }
 
 impl Texts {
+    /// `what`: what an error calls one of the texts of jobs.
+    pub fn new(database: &Database, what: &'static str) -> Texts {
+        Texts { what, admin: database.admin(), lengths: HashMap::new(), times: HashMap::new() }
+    }
+
     /// Reads and checks lines. An error names its line.
-    async fn jobs(&mut self, lines: Vec<(u64, String)>, max_payload: usize) -> Result<Vec<NewJob>, Failure> {
+    pub async fn jobs(&mut self, lines: Vec<(u64, String)>, max_payload: usize) -> Result<Vec<NewJob>, Failure> {
         let mut jobs = Vec::with_capacity(lines.len());
         for (number, line) in lines {
-            let at_line = |error: String| Failure::Error(format!("line {number}: {error}"));
+            let what = self.what;
+            let at_line = |error: String| Failure::Error(format!("{what} {number}: {error}"));
             if !line.starts_with('{') {
                 return Err(at_line("expected a JSON object".to_owned()));
             }

@@ -22,8 +22,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "reveille work",
         &[
             "reveille work --exec 'python3 work.py'",
-            "reveille work --queue mail=8 --queue default=2 --exec ./work.sh --timeout 30s",
-            "reveille work --exec ./work.sh --http 0.0.0.0:9187",
+            "reveille work --queue mail=8 --queue default=2 --exec ./work.sh --timeout 30s --http 0.0.0.0:9187",
+            "reveille work --queue mail=32 --pipe 'python -m app.worker' --children 4",
         ],
     ),
     ("reveille status", &["reveille status", "reveille status --json"]),

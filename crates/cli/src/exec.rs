@@ -1,39 +1,23 @@
 //! A handler that runs a shell command for each job.
 
-use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reveille::job::Payload;
 use reveille::{Context, Outcome};
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::processes::children_of;
-use crate::program_output::{LONGEST_RESULT, LastLines, read_result};
-use crate::watchdog::Watchdog;
+use crate::passed_variables::PassedVariables;
+use crate::program_output::{LONGEST_RESULT, LastLines, READ_ON, read_result};
+use crate::strays::Strays;
 use crate::{keeper, program};
 
 /// The exit status for "try again later": `EX_TEMPFAIL` of sysexits.h.
 const TRY_LATER: i32 = 75;
 /// The exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
-/// The variables that hold the database's address and password, besides `PG*`.
-const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
-
-/// The largest number of searches for the processes that a program has left behind, and the pause between two searches.
-/// Each search kills one generation: the children of the killed processes become children of this process, and the next
-/// search finds them.
-const LOOKS: u32 = 100;
-const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-/// The time for which a program's output is read after its end. A process that the program has left in the background
-/// may hold stdout or stderr open.
-const READ_ON: Duration = Duration::from_millis(200);
-
 /// A shell command that works jobs of any kind.
 pub struct Program {
     pub command: String,
@@ -41,8 +25,7 @@ pub struct Program {
     pub later: Duration,
     /// True if stdout is the job's result. Otherwise, stdout goes to the worker's stdout.
     pub keeps_output: bool,
-    /// True if the command gets the database's address and password.
-    pub passes_database: bool,
+    pub passed: PassedVariables,
     pub strays: Arc<Strays>,
 }
 
@@ -67,7 +50,7 @@ impl Program {
     }
 
     async fn attempt(&self, context: &Context) -> std::io::Result<ProgramEnd> {
-        let (mut keeper, watched) = self.start(context)?;
+        let (mut keeper, mut watched) = self.strays.start(self.command(context)?)?;
         let (pipe, stdout, stderr) = (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take());
         let cancellation = context.cancellation();
         // When this future is dropped, the pipe closes, and the keeper kills all processes that are left.
@@ -94,27 +77,8 @@ impl Program {
             }
             status
         };
-        if let Some(mut watched) = watched {
-            watched.has_ended = true;
-        }
-        if status.signal().is_some() {
-            // The signal has killed the keeper, but perhaps not the program. The program and its children may still
-            // run.
-            let strays = Arc::clone(&self.strays);
-            let _ = tokio::task::spawn_blocking(move || strays.end_all()).await;
-        }
+        watched.ended(status).await;
         Ok(ProgramEnd { status, stderr: last_lines.into_text(), stdout: output })
-    }
-
-    fn start(&self, context: &Context) -> std::io::Result<(Child, Option<Watched<'_>>)> {
-        let _starting = self.strays.starting.read().unwrap_or_else(PoisonError::into_inner);
-        let keeper = self.command(context)?.spawn()?;
-        let id = keeper.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let watched = id.map(|id| {
-            self.strays.watchdog.watch(id);
-            Watched { keeper: id, has_ended: false, watchdog: &self.strays.watchdog }
-        });
-        Ok((keeper, watched))
     }
 
     fn command(&self, context: &Context) -> std::io::Result<Command> {
@@ -142,13 +106,7 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(if self.keeps_output { Stdio::piped() } else { Stdio::inherit() })
             .stderr(Stdio::piped());
-        if !self.passes_database {
-            let is_secret =
-                |name: &OsString| name.as_bytes().starts_with(b"PG") || DATABASE.iter().any(|secret| name == secret);
-            std::env::vars_os().map(|(name, _)| name).filter(is_secret).for_each(|name| {
-                command.env_remove(name);
-            });
-        }
+        self.passed.apply(&mut command);
         if let Some(trace) = context.trace() {
             command.env("TRACEPARENT", trace.traceparent()).envs(trace.tracestate().map(|state| ("TRACESTATE", state)));
         }
@@ -181,64 +139,6 @@ impl Program {
             Some(PERMANENT) => Outcome::Dead(error("exit status 65".into())),
             _ => Outcome::Fail(error(status.to_string())),
         }
-    }
-}
-
-/// The keeper of one attempt. The watchdog watches the keeper until this value is dropped.
-struct Watched<'a> {
-    keeper: Pid,
-    /// True if the keeper has ended, so that another process may have its id.
-    has_ended: bool,
-    watchdog: &'a Watchdog,
-}
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        // If the program has stopped the keeper by a signal, the keeper does not notice that its pipe is closed.
-        if !self.has_ended {
-            let _ = kill_process(self.keeper, Signal::CONT);
-        }
-        self.watchdog.unwatch(self.keeper);
-    }
-}
-
-/// The processes that a killed keeper leaves. These processes become the worker's children, since the worker is a
-/// subreaper too.
-pub struct Strays {
-    watchdog: Watchdog,
-    /// While this lock is held for writing, no keeper is being started, so the watchdog knows every keeper.
-    starting: RwLock<()>,
-}
-
-impl Strays {
-    /// Makes this process a subreaper, if the system has subreapers.
-    pub fn new(watchdog: Watchdog) -> Strays {
-        #[cfg(target_os = "linux")]
-        let _ = rustix::process::set_child_subreaper(Some(getpid()));
-        Strays { watchdog, starting: RwLock::default() }
-    }
-
-    /// Ends all children that this process has not started itself, and all their descendants.
-    fn end_all(&self) {
-        let _none_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..LOOKS {
-            let children = children_of(&[getpid()]).into_iter();
-            let strays: Vec<Pid> = children.filter(|&child| !self.watchdog.knows(child)).collect();
-            if strays.is_empty() {
-                return;
-            }
-            for stray in strays {
-                let _ = kill_process(stray, Signal::KILL);
-                // Waits only for this stray, because waiting for any child would take away the exit statuses of
-                // keepers.
-                let _ = waitpid(Some(stray), WaitOptions::NOHANG);
-            }
-            std::thread::sleep(PAUSE_BETWEEN_LOOKS);
-        }
-        tracing::warn!(
-            name: "program.strays_left", target: "reveille::worker",
-            "cannot end all processes that a program started"
-        );
     }
 }
 

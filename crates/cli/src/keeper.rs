@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, setrlimit, wait,
 };
@@ -22,6 +23,9 @@ use crate::processes::children_of;
 /// asked to end. When stdin ends, the keeper kills the command.
 #[derive(Args)]
 pub struct KeepCommand {
+    /// Leave stdin and stdout to the command. When the reader of stdout is gone, the keeper kills the command.
+    #[arg(long)]
+    pipe: bool,
     command: String,
 }
 
@@ -61,7 +65,10 @@ impl KeepCommand {
             say!("cannot ignore hangups, so a program may outlive its keeper: {error}");
         }
         let mut command = Command::new("sh");
-        command.arg("-c").arg(&self.command).process_group(0).stdin(Stdio::piped());
+        command.arg("-c").arg(&self.command).process_group(0);
+        if !self.pipe {
+            command.stdin(Stdio::piped());
+        }
         let mut program = match command.spawn() {
             Ok(program) => program,
             Err(error) => {
@@ -71,7 +78,12 @@ impl KeepCommand {
         };
         let id = Pid::from_child(&program);
         let stdin = program.stdin.take();
-        std::thread::spawn(move || follow_worker(id, stdin));
+        if self.pipe {
+            release_stdin();
+            std::thread::spawn(move || follow_reader(id));
+        } else {
+            std::thread::spawn(move || follow_worker(id, stdin));
+        }
         let status = reap(id);
         let _ = kill_process_group(id, Signal::KILL);
         end_all();
@@ -104,7 +116,35 @@ fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
             }
         }
     }
-    // This loop has no end. The main thread notices the program's end, and ends this process.
+    kill_all(group)
+}
+
+/// Waits until the worker no longer reads stdout: it has closed the pipe, or is dead. Then kills all processes below
+/// this process.
+fn follow_reader(group: Pid) {
+    let stdout = io::stdout();
+    loop {
+        // Without events to wait for, only the end of the reader is reported.
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut polled, None) {
+            Ok(0) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    kill_all(group)
+}
+
+/// Gives up this process's end of the pipe to the program, so that the worker notices when the program has closed its
+/// own.
+fn release_stdin() {
+    if let Ok(nothing) = std::fs::File::open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(nothing);
+    }
+}
+
+/// Kills all processes below this process. This loop has no end: the main thread notices the program's end, and ends
+/// this process.
+fn kill_all(group: Pid) {
     loop {
         let _ = kill_process_group(group, Signal::KILL);
         children_of(&[getpid()]).into_iter().for_each(kill);

@@ -38,6 +38,8 @@ mod migrate;
 mod operator;
 #[cfg(test)]
 mod pages;
+mod passed_variables;
+mod pipe;
 mod processes;
 mod program;
 mod program_output;
@@ -45,6 +47,7 @@ mod progress;
 mod queue;
 mod schedule;
 mod status;
+mod strays;
 mod times;
 mod top;
 mod torture;
@@ -164,6 +167,8 @@ enum Command {
     #[command(hide = true)]
     Watchdog,
     #[command(hide = true)]
+    PipeChild,
+    #[command(hide = true)]
     Keep(keeper::KeepCommand),
 }
 
@@ -222,8 +227,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    if let Command::Keep(keeper) = cli.command {
-        return keeper.run();
+    match cli.command {
+        Command::Keep(keeper) => return keeper.run(),
+        Command::PipeChild => return pipe::no_op_child::run(),
+        _ => {}
     }
     let failed = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
@@ -288,8 +295,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Watchdog => watchdog::run(),
-        // `main` runs the keeper without a runtime.
-        Command::Keep(_) => Ok(()),
+        // `main` runs these without a runtime.
+        Command::Keep(_) | Command::PipeChild => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading the output of a program. Only the useful part is kept.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -12,6 +13,9 @@ const LONGEST_LINE: usize = 1000;
 const LONGEST_PASSED_ON: usize = 8 * 1024;
 /// The largest result in bytes: 1 MiB of stdout.
 pub const LONGEST_RESULT: usize = 1 << 20;
+/// The time for which a program's output is read after its end. A process that the program has left in the background
+/// may hold stdout or stderr open.
+pub const READ_ON: Duration = Duration::from_millis(200);
 /// The number of bytes that are read at once.
 const PIECE: usize = 8 * 1024;
 
@@ -33,7 +37,8 @@ impl LastLines {
         }
     }
 
-    fn add(&mut self, piece: &[u8]) {
+    /// Adds a piece of stderr, and passes each line that the piece ends on to the worker's own stderr.
+    pub fn add(&mut self, piece: &[u8]) {
         let mut lines = piece.split(|&byte| byte == b'\n');
         // The first part of this piece continues the last line of the previous piece.
         self.extend_line(lines.next().unwrap_or_default());

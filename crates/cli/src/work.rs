@@ -2,13 +2,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use reveille::{Worker, job::RetryPolicy};
+use reveille::job::RetryPolicy;
+use reveille::worker::{SlotLimits, Worker, WorkerBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, duration};
-use crate::exec::{Program, Strays};
+use crate::exec::Program;
 use crate::init::{self, Init};
+use crate::passed_variables::PassedVariables;
+use crate::pipe::{Pipe, PipeOptions};
+use crate::strays::Strays;
 use crate::watchdog::Watchdog;
 use crate::{Failure, Outcome, metrics};
 
@@ -24,15 +28,25 @@ pub struct WorkCommand {
     /// The shell command that works a job. The command gets the payload on stdin, and REVEILLE_JOB_ID and more in the
     /// environment. Exit status 0: done, 75: try again later, 65: dead, anything else: failed. The end of its stderr is
     /// kept as the error.
+    #[arg(long, value_name = "COMMAND", required_unless_present = "pipe", conflicts_with = "pipe")]
+    exec: Option<String>,
+    /// The shell command of a child: a process that works many jobs, by the pipe protocol on its stdin and stdout.
     #[arg(long, value_name = "COMMAND")]
-    exec: String,
+    pipe: Option<String>,
+    /// The number of children of --pipe. They share the slots of each queue evenly.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
+    children: u16,
     /// Keep the command's stdout as the job's result: as JSON if it is valid JSON, else as text. At most 1 MiB.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pipe")]
     keep_output: bool,
     /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command. By default, the command does not
     /// learn the database's address and password.
     #[arg(long)]
     pass_database: bool,
+    /// Pass one of these variables on to the command, like DATABASE_URL. May be repeated. PG* stands for all that begin
+    /// with PG.
+    #[arg(long = "pass-env", value_name = "NAME")]
+    pass_env: Vec<String>,
     /// The time that a job waits after exit status 75, like 30s.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     later: Duration,
@@ -56,6 +70,9 @@ pub struct WorkCommand {
     /// Do not listen for notifications: find new jobs only by polling, as behind a transaction pooler.
     #[arg(long)]
     no_listen: bool,
+    /// Wait for children a shorter time, by this factor: for tests.
+    #[arg(long, hide = true, default_value_t = 1)]
+    haste: u32,
 }
 
 impl WorkCommand {
@@ -63,43 +80,97 @@ impl WorkCommand {
         if self.init.is_wanted() {
             return init::run().await;
         }
-        let (keeps_output, strays) = (self.keep_output, Arc::new(Strays::new(Watchdog::start()?)));
-        let (command, later, passes_database) = (self.exec, self.later, self.pass_database);
-        let program = Program { command, later, keeps_output, passes_database, strays };
-        let program = Arc::new(program);
+        let strays = Arc::new(Strays::new(Watchdog::start()?));
         let mut signals = Signals::new()?;
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
-        let (stop, end_grace) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
+        let (stop, end_grace) = (first.clone(), second.clone().cancelled_owned());
         tokio::spawn(async move {
             signals.next().await;
             first.cancel();
             signals.next().await;
             second.cancel();
         });
-        let mut worker = Worker::builder(connection.database().await?)
+        let database = connection.database().await?;
+        let mut worker = Worker::builder(database.clone())
             .poll_interval(self.poll_interval)
             .grace(self.grace)
             .listen(!self.no_listen)
-            .end_grace(end_grace)
-            .handle_any(move |context| Arc::clone(&program).run(context), RetryPolicy::default());
+            .end_grace(end_grace);
         if let Some(timeout) = self.timeout {
             worker = worker.timeout(timeout);
         }
+        let queues = self.queues()?;
+        for (name, slots) in &queues {
+            worker = worker.queue(name, *slots);
+        }
+        let passed = PassedVariables { all: self.pass_database, names: self.pass_env.clone() };
+        match (&self.exec, &self.pipe) {
+            (_, Some(command)) => {
+                let (command, children) = (command.clone(), self.children.into());
+                let (grace, haste) = (self.grace, self.haste);
+                let options = PipeOptions { command, children, queues, passed, strays, database, grace, haste };
+                self.run_pipe(connection, worker, options, stop).await
+            }
+            (exec, None) => {
+                let (command, later) = (exec.clone().unwrap_or_default(), self.later);
+                let program = Program { command, later, keeps_output: self.keep_output, passed, strays };
+                let program = Arc::new(program);
+                let handler = move |context| Arc::clone(&program).run(context);
+                let worker = worker.handle_any(handler, RetryPolicy::default()).build()?;
+                self.serve_pages(connection, &worker).await?;
+                Ok(worker.run_until(stop.cancelled()).await?)
+            }
+        }
+    }
+
+    /// Works jobs with children, once one of them is ready.
+    async fn run_pipe(
+        &self,
+        connection: &Connection,
+        worker: WorkerBuilder,
+        options: PipeOptions,
+        stop: CancellationToken,
+    ) -> Outcome {
+        let limits = SlotLimits::default();
+        let pipe = Pipe::new(options, limits.clone());
+        let handler = Arc::clone(&pipe);
+        let handler = move |context| Arc::clone(&handler).run(context);
+        let mut worker = worker.slot_limits(limits).handle_any(handler, RetryPolicy::default()).build()?;
+        self.serve_pages(connection, &worker).await?;
+        let children = pipe.start();
+        let worked = match stop.run_until_cancelled(pipe.ready()).await {
+            None => Ok(()),
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(kinds)) => {
+                if let Some(kinds) = kinds {
+                    worker.declare_kinds(kinds);
+                }
+                let stopping = async {
+                    stop.cancelled().await;
+                    pipe.stop();
+                };
+                worker.run_until(stopping).await.map_err(Failure::from)
+            }
+        };
+        pipe.shut_down(children).await;
+        worked
+    }
+
+    /// Returns the queues with their slots.
+    fn queues(&self) -> Result<Vec<(String, usize)>, Failure> {
         if self.queues.is_empty() {
-            worker = worker.queue("default", DEFAULT_SLOTS);
+            return Ok(vec![("default".to_owned(), DEFAULT_SLOTS)]);
         }
-        for queue in &self.queues {
-            let (name, slots) = queue_and_slots(queue)?;
-            worker = worker.queue(name, slots);
-        }
-        let worker = worker.build()?;
+        self.queues.iter().map(|queue| queue_and_slots(queue).map(|(name, slots)| (name.to_owned(), slots))).collect()
+    }
+
+    async fn serve_pages(&self, connection: &Connection, worker: &Worker) -> Outcome {
         if let Some(address) = &self.http {
             let pages = metrics::pages(connection).health(&worker.health());
             let listener = metrics::listen(address).await?;
             say!("serving http://{}/healthz, /readyz and /metrics", listener.local_addr()?);
             tokio::spawn(pages.serve(listener));
         }
-        worker.run_until(stop).await?;
         Ok(())
     }
 }

@@ -235,7 +235,7 @@ async fn queues_get_the_slots_that_were_asked_for() {
 }
 
 /// Returns the peak memory of a process, in MB.
-fn most_memory(worker: &Worker) -> u64 {
+pub fn most_memory(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024

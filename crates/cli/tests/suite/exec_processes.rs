@@ -6,7 +6,7 @@ use serde_json::json;
 use std::process::{Command, Stdio};
 
 /// Returns true if a process is alive and no zombie.
-fn lives(pid: &str) -> bool {
+pub fn lives(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
 }
