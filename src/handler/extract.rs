@@ -243,8 +243,8 @@ impl Context {
     /// Notes that another program has completed the job for this handler, in the transaction with this id: by the SQL
     /// function `reveille.complete_in`, which returns the id. After this, return from the handler.
     ///
-    /// The worker waits for the end of the transaction. If the transaction was committed, the job is completed, whatever
-    /// the handler returns. If it was rolled back, the attempt fails even if the handler returns success.
+    /// The worker waits for the end of the transaction. If it was committed, the job is completed, whatever the handler
+    /// returns. If it was rolled back, the attempt fails even if the handler returns success.
     pub fn note_completion(&self, transaction: impl Into<String>) {
         *self.last_completion() = Some(transaction.into());
     }
@@ -296,8 +296,8 @@ impl Context {
         self.inner.cancellation.clone()
     }
 
-    /// Keeps the slot of this attempt occupied until the returned value is dropped, even if the attempt ends earlier, as
-    /// at a timeout. This is for a handler whose work goes on elsewhere, such as in another process.
+    /// Keeps the slot of this attempt occupied until the returned value is dropped, even if the attempt ends earlier,
+    /// as at a timeout. This is for a handler whose work goes on elsewhere, such as in another process.
     pub fn keep_slot(&self) -> KeptSlot {
         self.inner.cancellation.keep_slot()
     }

@@ -29,8 +29,8 @@ const ORDER: &[(&str, &str)] = &[
     ("enqueue", "await_end builder mod"),
     (
         "worker",
-        "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim heartbeat \
-         upkeep fire_schedules drain run",
+        "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim \
+         heartbeat upkeep fire_schedules drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),

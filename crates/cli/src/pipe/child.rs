@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
 
 use super::Pipe;
-use super::child_state::Wakes;
+use super::child_state::{Stage, Wakes};
 use super::lines::{Lines, LinesEnd};
 use super::message::{self, LONGEST_LINE};
 use super::receive::receive;
@@ -64,20 +64,20 @@ pub async fn live(pipe: &Arc<Pipe>) -> Life {
     let tail = Arc::<Mutex<LastLines>>::default();
     let listening = tokio::spawn(listen(keeper.stderr.take(), Arc::clone(&tail)));
     let mut ending = serve(pipe, number, &wakes, &mut keeper, &watched).await;
-    let status = match &ending {
-        Ending::Exited(status) => Ok(*status),
-        Ending::Fault(_) | Ending::Asked(_) => end(&mut keeper, &watched).await,
-    };
-    if let Ok(status) = status {
-        watched.ended(status).await;
-    }
-    let _ = tokio::time::timeout(READ_ON, listening).await;
-    let tail = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).into_text();
+    let has_exited = matches!(ending, Ending::Exited(_));
     if let Ending::Exited(status) = ending
         && pipe.fleet.with(number, |child| child.may_exit(status.success())) == Some(true)
     {
         ending = Ending::Asked(format!("has exited ({status})"));
     }
+    pipe.fleet.with(number, |child| child.stage = Stage::Ended);
+    pipe.fleet.changed();
+    let status = if has_exited { keeper.wait().await } else { end(&mut keeper, &watched).await };
+    if let Ok(status) = status {
+        watched.ended(status).await;
+    }
+    let _ = tokio::time::timeout(READ_ON, listening).await;
+    let tail = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner)).into_text();
     let (what, was_asked) = match ending {
         Ending::Exited(status) => (format!("ended by itself ({status})"), false),
         Ending::Fault(fault) => (format!("was killed: {fault}"), false),
@@ -154,6 +154,9 @@ async fn serve(pipe: &Pipe, number: u64, wakes: &Wakes, keeper: &mut Child, watc
 
 /// Waits for the end of a keeper whose pipes are closed.
 async fn end(keeper: &mut Child, watched: &Watched) -> std::io::Result<ExitStatus> {
+    if let Some(status) = keeper.try_wait()? {
+        return Ok(status);
+    }
     // The child may have stopped its keeper by a signal.
     watched.wake();
     if let Ok(status) = tokio::time::timeout(KILLED_WITHIN, keeper.wait()).await {
@@ -202,8 +205,6 @@ async fn write(pipe: &Pipe, number: u64, wakes: &Wakes, mut stdin: impl AsyncWri
                 Ok(Ok(written)) => rest = &rest[written..],
             }
         }
-        // A child that stops exits once all is written.
-        wakes.life.notify_one();
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Stage {
     Ready,
     /// The child gets no further jobs, and is to exit.
     Stopping,
+    /// The child has exited, or is being killed.
+    Ended,
 }
 
 /// Wakes the tasks of one child.
@@ -47,6 +49,8 @@ pub struct ChildState {
     /// before it.
     given: u64,
     outbox: VecDeque<Line>,
+    /// True while lines that were taken are being written.
+    is_writing: bool,
     /// The number of the child's requests without an answer.
     pub requests: usize,
     pub has_been_ready: bool,
@@ -104,6 +108,7 @@ impl ChildState {
             last_run: 0,
             given: 0,
             outbox: VecDeque::new(),
+            is_writing: false,
             requests: 0,
             has_been_ready: false,
             input_closed: None,
@@ -138,11 +143,13 @@ impl ChildState {
         self.wakes.writer.notify_one();
     }
 
+    /// Returns true if lines wait to be written, or are being written.
     pub fn has_lines(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.is_empty() || self.is_writing
     }
 
-    /// Takes lines to write. From now on the child may answer the runs that they give.
+    /// Takes lines to write; the lines that were taken before are written. From now on the child may answer the runs
+    /// that these lines give.
     pub fn take_lines(&mut self) -> Vec<u8> {
         let mut batch = Vec::new();
         while self.outbox.front().is_some_and(|line| batch.is_empty() || batch.len() + line.text.len() <= BATCH) {
@@ -153,6 +160,10 @@ impl ChildState {
             } else {
                 batch.extend_from_slice(&line.text);
             }
+        }
+        self.is_writing = !batch.is_empty();
+        if self.stage == Stage::Stopping {
+            self.wakes.life.notify_one();
         }
         batch
     }
@@ -189,7 +200,7 @@ impl ChildState {
 
     /// Tells the child that no further jobs come.
     pub fn stop(&mut self) {
-        if self.stage != Stage::Stopping {
+        if matches!(self.stage, Stage::Starting | Stage::Ready) {
             self.stage = Stage::Stopping;
             self.send(message::stop());
             self.wakes.life.notify_one();

@@ -229,7 +229,7 @@ impl Fleet {
         let Some(open) = child.runs.get_mut(&run) else { return };
         open.abandoned = Some(Instant::now());
         // The worker shuts down, and releases the job now.
-        child.is_killed |= reason != Some(StopReason::TimedOut);
+        child.is_killed |= reason == Some(StopReason::Shutdown);
         child.wakes.life.notify_one();
     }
 

@@ -6,8 +6,8 @@
 mod child;
 mod child_state;
 mod fleet;
-mod lines;
-mod message;
+pub mod lines;
+pub mod message;
 pub mod no_op_child;
 mod receive;
 mod run;

@@ -68,6 +68,7 @@ impl ChildState {
                 stuck => Step::Wait(stuck.into_iter().chain(input_closed).min()),
             },
             Stage::Stopping => self.next_step_to_exit(waits, now),
+            Stage::Ended => Step::Wait(None),
         }
     }
 

@@ -114,7 +114,9 @@ async fn hello_says_the_slots_of_one_child() {
 async fn the_latest_progress_of_a_run_is_kept() {
     let database = database().await;
     let on_job = format!(
-        r#"n=0; while [ $n -lt 500 ]; do n=$((n + 1)); say '{{"type":"progress","run":'"$run"',"value":'$n'}}'; done; {DONE}"#
+        r#"n=0
+        while [ $n -lt 500 ]; do n=$((n + 1)); say '{{"type":"progress","run":'"$run"',"value":'$n'}}'; done
+        {DONE}"#
     );
     let _worker = pipe(&database, &child(&on_job, ""), &[]);
     enqueue(&database, "kind => 'k'").await;
@@ -127,7 +129,8 @@ async fn a_cancelled_run_may_still_be_done() {
     let (database, folder) = (database().await, Folder::new());
     let seen = folder.path("seen");
     let on_cancel = format!(
-        "say \"$line\" >>{seen}; case $kind in fails) say '{{\"type\":\"fail\",\"run\":'$run',\"error\":\"stopped\"}}' ;; \
+        "say \"$line\" >>{seen}\n\
+         case $kind in fails) say '{{\"type\":\"fail\",\"run\":'$run',\"error\":\"stopped\"}}' ;; \
          *) {DONE} ;; esac"
     );
     let on_job = format!("kind=${{line#*'\"kind\":\"'}}; kind=${{kind%%\\\"*}}; echo started >>{seen}");
@@ -204,7 +207,8 @@ async fn a_child_enqueues_jobs_whose_parent_is_its_run() {
     let on_job = format!(
         r#"case $line in
             *'"kind":"parent"'*)
-                say '{{"type":"enqueue","request":7,"run":'"$run"',"jobs":[{{"kind":"leaf","payload":{{"n":1}}}},{{"kind":"leaf"}}]}}'
+                leaves='[{{"kind":"leaf","payload":{{"n":1}}}},{{"kind":"leaf"}}]'
+                say '{{"type":"enqueue","request":7,"run":'"$run"',"jobs":'"$leaves"'}}'
                 IFS= read -r answer; printf '%s\n' "$answer" >>{0}
                 say '{{"type":"enqueue","request":8,"jobs":[{{"kind":"leaf"}},{{"kind":"leaf","wrong":1}}]}}'
                 IFS= read -r answer; printf '%s\n' "$answer" >>{0}; {DONE} ;;
