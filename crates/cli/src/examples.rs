@@ -26,6 +26,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "reveille work --queue mail=32 --pipe 'python -m app.worker' --children 4",
         ],
     ),
+    (
+        "reveille pipe-check",
+        &[
+            "reveille pipe-check 'python -m app.worker'",
+            "reveille pipe-check ./worker --kind send_mail --payload '{\"to\": \"a@example.org\"}'",
+        ],
+    ),
     ("reveille status", &["reveille status", "reveille status --json"]),
     (
         "reveille jobs",
@@ -145,6 +152,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille bench delayed", &["reveille bench delayed"]),
     ("reveille bench horizon", &["reveille bench horizon"]),
     ("reveille bench backlog", &["reveille bench backlog --waiting 1000000"]),
+    ("reveille bench pipe", &["reveille bench pipe", "reveille bench pipe --pipe 'python3 worker.py' --children 2"]),
     ("reveille bench idle", &["reveille bench idle --workers 10"]),
     ("reveille bench schedules", &["reveille bench schedules --schedules 1000"]),
     ("reveille bench steady", &["reveille bench steady --rate 2000 --seconds 30"]),

@@ -40,6 +40,7 @@ mod operator;
 mod pages;
 mod passed_variables;
 mod pipe;
+mod pipe_check;
 mod processes;
 mod program;
 mod program_output;
@@ -85,6 +86,10 @@ enum Command {
     Enqueue(enqueue::EnqueueCommand),
     /// Work jobs with a program in any language.
     Work(work::WorkCommand),
+    /// Try a child of `reveille work --pipe`: play the worker, and check that the child keeps the protocol.
+    ///
+    /// The command needs no database. Exit with 1 if the child fails a check.
+    PipeCheck(pipe_check::PipeCheckCommand),
     /// Show the queues.
     Status(status::StatusCommand),
     /// List jobs, or follow them as they come and change.
@@ -268,6 +273,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Migrate(command) => command.run(connection).await,
         Command::Enqueue(command) => command.run(connection).await,
         Command::Work(command) => command.run(connection).await,
+        Command::PipeCheck(command) => command.run().await,
         Command::Status(command) => command.run(connection).await,
         Command::Jobs(command) => command.run(connection).await,
         Command::Job(command) => command.run(connection).await,

@@ -8,6 +8,7 @@ mod enqueue;
 mod horizon;
 mod idle;
 mod latency;
+mod pipe;
 mod raw;
 mod schedules;
 mod stage;
@@ -62,6 +63,9 @@ enum What {
     Horizon(horizon::HorizonBench),
     /// Duration of a claim in a full table. The baseline is a claim in an almost empty table.
     Backlog(backlog::BacklogBench),
+    /// Jobs worked per second by children of `work --pipe`. The baselines are `work --exec`, and handlers in the
+    /// worker's own process.
+    Pipe(pipe::PipeBench),
     /// The cost of workers without jobs.
     Idle(idle::IdleBench),
     /// Lateness of jobs of many schedules. All schedules have a tick each second, and one worker is killed.
@@ -87,6 +91,7 @@ impl Bench {
             What::Delayed(command) => command.measure(&stage).await,
             What::Horizon(command) => command.measure(&stage).await,
             What::Backlog(command) => command.measure(&stage).await,
+            What::Pipe(command) => command.measure(&stage).await,
             What::Idle(command) => command.measure(&stage).await,
             What::Schedules(command) => command.measure(&stage).await,
             What::Steady(command) => command.measure(&stage).await,

@@ -1,9 +1,12 @@
 //! Workers of jobs that do nothing, in this process or in other processes.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use reveille::job::RetryPolicy;
+use reveille::worker::SlotLimits;
 use reveille::{Database, Job, Worker};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -13,6 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::{BenchStage, KIND, QUEUE};
 use crate::connection::Connection;
+use crate::exec::Program;
+use crate::passed_variables::PassedVariables;
+use crate::pipe::{Pipe, PipeOptions};
+use crate::strays::Strays;
+use crate::watchdog::Watchdog;
 use crate::{Failure, Outcome, program};
 
 /// A poll interval that is longer than any bench.
@@ -48,11 +56,22 @@ impl NoOpWorkers {
         slots: usize,
         poll_interval: Duration,
     ) -> Result<NoOpWorkers, Failure> {
+        NoOpWorkers::processes_with(stage, count, slots, poll_interval, &[]).await
+    }
+
+    /// Starts workers in separate processes, with further arguments of [`BenchWorker`].
+    pub async fn processes_with(
+        stage: &BenchStage,
+        count: usize,
+        slots: usize,
+        poll_interval: Duration,
+        arguments: &[String],
+    ) -> Result<NoOpWorkers, Failure> {
         let mut children = Vec::new();
         for _ in 0..count {
             let mut command = Command::from(program::again()?);
             command.arg("bench-worker").args(["--database", &stage.name]).args(["--slots", &slots.to_string()]);
-            command.arg("--poll-interval").arg(format!("{}ms", poll_interval.as_millis()));
+            command.arg("--poll-interval").arg(format!("{}ms", poll_interval.as_millis())).args(arguments);
             if let Some(url) = &stage.url {
                 command.env("DATABASE_URL", url);
             }
@@ -118,6 +137,14 @@ pub struct BenchWorker {
     slots: usize,
     #[arg(long, value_parser = crate::connection::duration)]
     poll_interval: Duration,
+    /// The command of the children that work the jobs.
+    #[arg(long)]
+    pipe: Option<String>,
+    #[arg(long, default_value_t = 1)]
+    children: usize,
+    /// The command that works each job.
+    #[arg(long)]
+    exec: Option<String>,
 }
 
 impl BenchWorker {
@@ -125,13 +152,40 @@ impl BenchWorker {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let url = connection.url().map(str::to_owned);
         let database = Database::options(url).database(&self.database).connect().await?;
-        let worker = no_op(database, self.slots, self.poll_interval)?;
-        crate::output::line("ready")?;
         let parent_is_gone = async {
             let mut end = Vec::new();
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
-        worker.run_until(parent_is_gone).await?;
+        let builder = || Worker::builder(database.clone()).queue(QUEUE, self.slots).poll_interval(self.poll_interval);
+        if let Some(command) = self.pipe {
+            let (limits, strays) = (SlotLimits::default(), Arc::new(Strays::new(Watchdog::start()?)));
+            let (queues, passed) =
+                (vec![(QUEUE.to_owned(), self.slots)], PassedVariables { all: false, names: vec![] });
+            let (children, database, grace) = (self.children, database.clone(), Duration::from_secs(30));
+            let options = PipeOptions { command, children, queues, passed, strays, database, grace, haste: 1 };
+            let pipe = Pipe::new(options, limits.clone());
+            let processes = pipe.start();
+            pipe.ready().await?;
+            crate::output::line("ready")?;
+            let handler = Arc::clone(&pipe);
+            let handler = move |context| Arc::clone(&handler).run(context);
+            let worker = builder().slot_limits(limits).handle_any(handler, RetryPolicy::default()).build()?;
+            worker.run_until(parent_is_gone).await?;
+            pipe.shut_down(processes).await;
+        } else if let Some(command) = self.exec {
+            let (strays, passed) =
+                (Arc::new(Strays::new(Watchdog::start()?)), PassedVariables { all: false, names: vec![] });
+            let program = Program { command, later: NEVER, keeps_output: false, passed, strays };
+            let program = Arc::new(program);
+            crate::output::line("ready")?;
+            let handler = move |context| Arc::clone(&program).run(context);
+            let worker = builder().handle_any(handler, RetryPolicy::default()).build()?;
+            worker.run_until(parent_is_gone).await?;
+        } else {
+            let worker = no_op(database, self.slots, self.poll_interval)?;
+            crate::output::line("ready")?;
+            worker.run_until(parent_is_gone).await?;
+        }
         // Exits at once, because the read of the standard input blocks a thread until the parent ends.
         std::process::exit(0);
     }

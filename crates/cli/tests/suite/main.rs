@@ -37,6 +37,7 @@ mod odd_json;
 mod outage;
 mod parts;
 mod pipe;
+mod pipe_check;
 mod pipe_ends;
 mod pipe_hostile;
 mod pipes;
