@@ -25,6 +25,7 @@ mod control;
 mod copy;
 mod deaths;
 mod edit;
+mod elsewhere;
 mod encodings;
 mod enqueue;
 mod exact_limits;
