@@ -120,11 +120,12 @@ impl Fleet {
         self.update(&mut state);
     }
 
-    /// The kinds of the children that are ready; `None` if one of them works all kinds.
+    /// The kinds of the children that are ready; `None` if one of them works all kinds, or if none is ready any more.
     pub fn kinds(&self) -> Option<BTreeSet<String>> {
         let state = self.lock();
-        let ready = state.children.values().filter(|child| child.stage == Stage::Ready);
-        ready.map(|child| child.kinds.clone()).try_fold(BTreeSet::new(), |mut all, kinds| {
+        let ready = || state.children.values().filter(|child| child.stage == Stage::Ready);
+        ready().next()?;
+        ready().map(|child| child.kinds.clone()).try_fold(BTreeSet::new(), |mut all, kinds| {
             all.extend(kinds?);
             Some(all)
         })
@@ -149,19 +150,23 @@ impl Fleet {
             tokio::select! {
                 () = freed => {}
                 () = cancellation.cancelled() => {
-                    self.leave(context.id());
+                    self.leave(context.id(), cancellation.reason() == Some(StopReason::TimedOut));
                     return Err(Outcome::Release);
                 }
             }
         }
     }
 
-    /// Notes that a job no longer waits. Its child stays reserved for a while, since the job comes again at once.
-    fn leave(self: &Arc<Fleet>, job: i64) {
+    /// Notes that a job no longer waits. If the job comes again at once, its child stays reserved for a while.
+    fn leave(self: &Arc<Fleet>, job: i64, comes_again: bool) {
         let is_of_job = move |reserved: &Reserved| reserved.job == job;
         let mut state = self.lock();
         let Some(reserved) = state.reserved.as_mut().filter(|reserved| is_of_job(reserved)) else { return };
         reserved.has_left = true;
+        if !comes_again {
+            state.reserved = None;
+            return self.update(&mut state);
+        }
         let fleet = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(RESERVED_FOR).await;
@@ -335,8 +340,11 @@ const LOST: &str = "the child ";
 
 /// Returns the error of the runs of a child that died. `cause`: what the child did, and the end of its stderr.
 fn lost(cause: &str, runs: usize) -> String {
-    let of =
-        if runs == 1 { "this job alone".to_owned() } else { format!("this job and {} others", runs.saturating_sub(1)) };
+    let of = match runs {
+        1 => "this job alone".to_owned(),
+        2 => "this job and another one".to_owned(),
+        _ => format!("this job and {} others", runs.saturating_sub(1)),
+    };
     format!("{LOST}of {of} {cause}")
 }
 

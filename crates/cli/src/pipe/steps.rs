@@ -97,3 +97,46 @@ impl ChildState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits() -> Waits {
+        Waits::new(30 * SECOND, 1)
+    }
+
+    #[test]
+    fn a_child_has_a_minute_to_be_ready() {
+        let mut child = ChildState::new(1);
+        let until = child.started + 60 * SECOND;
+        assert!(matches!(child.next_step(&waits(), child.started), Step::Wait(Some(at)) if at == until));
+        assert!(matches!(child.next_step(&waits(), until), Step::Fault(_)));
+        child.stage = Stage::Ready;
+        assert!(matches!(child.next_step(&waits(), until), Step::Wait(None)));
+    }
+
+    #[test]
+    fn a_stopping_child_without_runs_has_five_seconds_to_exit() {
+        let (mut child, now) = (ChildState::new(1), Instant::now());
+        child.stop();
+        let until = now + 5 * SECOND;
+        assert!(matches!(child.next_step(&waits(), now), Step::Wait(Some(at)) if at == until), "`stop` is not written");
+        assert!(!child.take_lines().is_empty());
+        assert!(matches!(child.next_step(&waits(), now), Step::Wait(_)), "`stop` is being written");
+        assert!(child.take_lines().is_empty());
+        assert!(matches!(child.next_step(&waits(), now), Step::CloseInput(at) if at == until));
+        assert!(child.may_exit(true) && !child.may_exit(false));
+        assert!(matches!(child.next_step(&waits(), until), Step::Kill(_)));
+    }
+
+    #[test]
+    fn a_child_that_takes_no_input_has_to_exit() {
+        let (mut child, now) = (ChildState::new(1), Instant::now());
+        (child.stage, child.input_closed) = (Stage::Ready, Some(now));
+        assert!(matches!(child.next_step(&waits(), now), Step::Wait(Some(at)) if at == now + 5 * SECOND));
+        assert!(matches!(child.next_step(&waits(), now + 5 * SECOND), Step::Fault(_)));
+    }
+}

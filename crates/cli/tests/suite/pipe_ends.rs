@@ -49,7 +49,7 @@ async fn jobs_of_a_dead_child_are_lost_and_run_alone_next() {
     database.until("select count(*) = 2 from reveille.jobs where failures = 1").await;
     let lost = "select jsonb_agg(jsonb_build_array(errors -> 0 -> 'reason', errors -> 0 -> 'error') order by id) \
         from reveille.jobs";
-    let error = "the child of this job and 1 others ended by itself (exit status: 7); the end of the stderr of all its \
+    let error = "the child of this job and another one ended by itself (exit status: 7); the end of the stderr of all its \
         jobs:\nit is \"over\"";
     assert_eq!(database.value(lost).await, json!([["lost", error], ["lost", error]]));
     database.run("update reveille.jobs set available_at = now()").await;
