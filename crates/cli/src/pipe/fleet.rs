@@ -325,7 +325,13 @@ impl FleetState {
         match &mut self.reserved {
             Some(reserved) if reserved.job == job => reserved.has_left = false,
             Some(_) => {}
-            None => self.reserved = least_busy.map(|child| Reserved { child, job, has_left: false }),
+            None => {
+                tracing::debug!(
+                    name: "pipe.child_reserved", target: "reveille::pipe", child = least_busy, id = job,
+                    "a child gets nothing new, until it can take a job whose last child died"
+                );
+                self.reserved = least_busy.map(|child| Reserved { child, job, has_left: false });
+            }
         }
         Search::Wait
     }

@@ -30,6 +30,7 @@ pub const DONE: &str = r#"say '{"type":"done","run":'"$run"'}'"#;
 pub fn pipe_to(log: Stdio, database: &TestDatabase, child: &str, more: &[&str]) -> Worker {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.args(["work", "--pipe", child]).args(more).env("DATABASE_URL", &database.address);
+    command.env("RUST_LOG", "info,reveille::pipe=debug");
     Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
 }
 

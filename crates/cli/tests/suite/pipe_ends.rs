@@ -69,21 +69,24 @@ async fn a_job_whose_child_died_waits_for_a_child_that_holds_nothing() {
         folder.path("begun"),
         folder.path("end-")
     );
-    let _worker = pipe(&database, &child(&on_job, ""), &["--queue", "default=4", "--haste", "100"]);
+    let options = ["--queue", "default=4", "--haste", "100"];
+    let _worker = pipe_with_log(&folder, &database, &child(&on_job, ""), &options);
     enqueue(&database, "kind => 'k', payload => '\"poison\"'").await;
     database.until("select failures = 1 from reveille.jobs").await;
     enqueue(&database, "kind => 'k', payload => '\"a\"'").await;
     eventually("another job has begun", async || folder.read("begun") == "a\n").await;
     database.run("update reveille.jobs set available_at = now() where failures = 1").await;
-    database.until("select reserved_at is not null from reveille.jobs where failures = 1").await;
-    // While it waits for the end of `a`, the child gets nothing new.
+    eventually("the child is reserved", async || folder.read("log").contains("a child gets nothing new")).await;
+    // While the job waits for the end of `a`, its worker takes nothing more, and another worker does.
     enqueue(&database, "kind => 'k', payload => '\"b\"'").await;
-    std::fs::write(folder.path("end-b"), "").unwrap();
+    let other = crate::exec::work(&database, "true", &[]);
+    database.until("select attempts = 1 from reveille.finished_jobs where payload = '\"b\"'").await;
+    drop(other);
+    assert_eq!(folder.read("begun"), "a\n");
     std::fs::write(folder.path("end-a"), "").unwrap();
     eventually("the job has begun alone", async || folder.read("begun") == "a\npoison\n").await;
     std::fs::write(folder.path("end-poison"), "").unwrap();
     idle(&database).await;
-    assert_eq!(folder.read("begun"), "a\npoison\nb\n");
 }
 
 #[tokio::test]
@@ -116,15 +119,16 @@ async fn a_worker_whose_children_all_die_lets_the_jobs_wait() {
         folder.path("pids"),
         child(DONE, "")
     );
-    let _worker = pipe(&database, &child, &["--haste", "10"]);
+    let _worker = pipe_with_log(&folder, &database, &child, &["--haste", "10"]);
     enqueue(&database, "kind => 'k'").await;
     idle(&database).await;
     kill("-KILL", &pids(&folder)[0]);
-    eventually("the child is gone", async || !lives(&pids(&folder)[0])).await;
+    eventually("the worker knows", async || folder.read("log").contains("a child has died")).await;
     // Another worker takes the job, since the first one claims nothing now.
     enqueue(&database, "kind => 'k'").await;
     let _other = crate::exec::work(&database, "true", &[]);
     idle(&database).await;
+    assert_eq!(database.value("select max(attempts) from reveille.finished_jobs").await, 1);
     std::fs::write(folder.path("go"), "").unwrap();
     eventually("another child is ready", async || pids(&folder).len() == 2).await;
 }

@@ -155,8 +155,8 @@ async fn an_unanswered_run_keeps_its_slot() {
     std::fs::write(folder.path("go"), "").unwrap();
     enqueue(&database, "kind => 'k'").await;
     idle(&database).await;
-    let workers = "select count(distinct worker) from reveille.finished_jobs";
-    assert_eq!(database.value(workers).await, 2);
+    let workers = "select jsonb_build_array(count(distinct worker), max(attempts)) from reveille.finished_jobs";
+    assert_eq!(database.value(workers).await, json!([2, 1]));
 }
 
 #[tokio::test]
