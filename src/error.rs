@@ -14,6 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: Kind,
     message: String,
+    code: Option<SqlState>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -33,39 +34,43 @@ enum Kind {
 }
 
 impl Error {
+    fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), code: None, source: None }
+    }
+
     /// The input can never work: a bad name, option, payload or address.
     pub fn invalid(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Invalid, message: message.into(), source: None }
+        Error::new(Kind::Invalid, message)
     }
 
     /// The store cannot be reached, or cannot answer now. Trying again may help.
     pub fn unavailable(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Unavailable, message: message.into(), source: None }
+        Error::new(Kind::Unavailable, message)
     }
 
     /// The store lacks Reveille's schema.
     pub fn schema_missing(message: impl Into<String>) -> Error {
-        Error { kind: Kind::SchemaMissing, message: message.into(), source: None }
+        Error::new(Kind::SchemaMissing, message)
     }
 
     /// The store's schema is older or newer than this program can work with.
     pub fn schema_mismatch(message: impl Into<String>) -> Error {
-        Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
+        Error::new(Kind::SchemaMismatch, message)
     }
 
     /// The store refuses the user, the password or the access.
     pub fn denied(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Denied, message: message.into(), source: None }
+        Error::new(Kind::Denied, message)
     }
 
     /// The worker's reservation of the job no longer stands.
     pub fn lost(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Lost, message: message.into(), source: None }
+        Error::new(Kind::Lost, message)
     }
 
     /// The request was acted on before.
     pub(crate) fn repeated(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Repeated, message: message.into(), source: None }
+        Error::new(Kind::Repeated, message)
     }
 
     /// Makes the error for a job that a middleware has refused. If the middleware returned an [`Error`] of this crate,
@@ -75,55 +80,63 @@ impl Error {
             Ok(error) => *error,
             Err(error) => {
                 let message = format!("cannot enqueue: a middleware refused the job: {error:#}");
-                Error { kind: Kind::Refused, message, source: Some(error) }
+                Error { source: Some(error), ..Error::new(Kind::Refused, message) }
             }
         }
     }
 
     /// The store sends no notifications, so workers have to poll.
     pub fn listen_unsupported(message: impl Into<String>) -> Error {
-        Error { kind: Kind::ListenUnsupported, message: message.into(), source: None }
+        Error::new(Kind::ListenUnsupported, message)
     }
 
     /// A part of a worker has panicked, or has ended before the shutdown.
     pub(crate) fn broken(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Broken, message: message.into(), source: None }
+        Error::new(Kind::Broken, message)
     }
 
     /// Returns this error with another error as its source.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        self.source = Some(source.into());
-        self
+    pub fn with_source(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let source = source.into();
+        let code = || source.downcast_ref::<tokio_postgres::Error>()?.code().cloned();
+        Error { code: self.code.or_else(code), source: Some(source), ..self }
     }
 
     /// The server or the connection to the server has failed. `what` says what the program cannot do: "cannot {what}".
     pub(crate) fn database(what: &str, error: tokio_postgres::Error) -> Error {
-        let kind = kind_of(&error);
-        let reason = reason_of(&error);
+        Error::failed(what, Failure::of(&error)).with_source(error)
+    }
+
+    /// A client has failed as `failure` says.
+    pub(crate) fn failed(what: &str, failure: Failure) -> Error {
+        let Failure { kind, code, reason, is_tls, was_connected } = failure;
+        let is = |codes: &[&str]| code.as_ref().is_some_and(|code| codes.contains(&code.code()));
         let message = match kind {
             Kind::SchemaMissing => {
                 format!("cannot {what}: {reason}: the schema is missing or not current; run `reveille migrate`")
             }
-            Kind::Denied if !is_tls(&error) => {
+            Kind::Denied if !is_tls => {
                 format!("cannot {what}: {reason}; check the user, the password and the grants")
             }
-            Kind::Unavailable if refuses_writes(&error) => {
+            // A server may refuse writes by its error code, or by tokio-postgres' message for an unmet
+            // `target_session_attrs`.
+            Kind::Unavailable if is(&[READ_ONLY]) || reason.contains("not allow writes") => {
                 format!(
                     "cannot {what}: {reason}; is the server a standby? connect to the primary, \
                         or try again after a fail-over"
                 )
             }
-            Kind::Unavailable if has_ended_the_session(&error) => {
+            Kind::Unavailable if is(&ENDS_THE_SESSION) => {
                 format!("cannot {what}: the server ended this connection: {reason}")
             }
-            Kind::Unavailable if error.code().is_some() => format!("cannot {what}: the server says: {reason}"),
-            Kind::Unavailable if was_connected(&error) => format!("cannot {what}: the connection was lost: {reason}"),
+            Kind::Unavailable if code.is_some() => format!("cannot {what}: the server says: {reason}"),
+            Kind::Unavailable if was_connected => format!("cannot {what}: the connection was lost: {reason}"),
             Kind::Unavailable => format!("cannot {what}: {reason}; is the server running and reachable?"),
-            _ if is_tls(&error) => format!("cannot {what}: {}", tls_advice(&reason)),
+            _ if is_tls => format!("cannot {what}: {}", tls_advice(&reason)),
             _ => format!("cannot {what}: {reason}"),
         };
-        Error { kind, message, source: Some(Box::new(error)) }
+        Error { code, ..Error::new(kind, message) }
     }
 
     /// The caller's input can never work, so trying again does not help.
@@ -207,21 +220,76 @@ impl Error {
 
     /// The server's error code (SQLSTATE), if the server reported one.
     pub fn code(&self) -> Option<&SqlState> {
-        self.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?.code()
+        self.code.as_ref()
     }
 }
 
-/// True if the server is read-only. The server's error code says this, or tokio-postgres' message for an unmet
-/// `target_session_attrs`.
-fn refuses_writes(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
+/// The code of a server that refuses writes.
+const READ_ONLY: &str = "25006";
+/// The codes with which a server ends this session: by a command, after a crash, or because the session was idle. Other
+/// sessions may go on.
+const ENDS_THE_SESSION: [&str; 4] = ["57P01", "57P02", "57P04", "57P05"];
+
+/// What a client reports about the failure of a statement or a connection.
+pub(crate) struct Failure {
+    kind: Kind,
+    /// The server's error code, if the server reported one.
+    code: Option<SqlState>,
+    /// The server's message, detail and hint; or the innermost cause.
+    reason: String,
+    /// True if TLS itself failed, and not the network below TLS.
+    is_tls: bool,
+    /// True if the failure happened in a session, and not while connecting.
+    was_connected: bool,
 }
 
-/// True if the server has ended this session: by a command, after a crash, or because the session was idle. Other
-/// sessions may go on.
-fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
-    let ends = ["57P01", "57P02", "57P04", "57P05"];
-    error.code().is_some_and(|code| ends.contains(&code.code()))
+impl Failure {
+    /// The server has refused a statement, or has ended the session.
+    pub(crate) fn of_server(code: SqlState, message: &str, detail: Option<&str>, hint: Option<&str>) -> Failure {
+        let mut reason = message.to_owned();
+        // The detail of an error about data is left out, because it quotes the row, including the payload.
+        if let Some(detail) = detail.filter(|_| !matches!(code.code().get(..2), Some("22" | "23"))) {
+            reason.push_str(": ");
+            reason.push_str(detail);
+        }
+        if let Some(hint) = hint {
+            reason.push_str(" (");
+            reason.push_str(hint);
+            reason.push(')');
+        }
+        let kind = kind_of(&code);
+        Failure { kind, code: Some(code), reason, is_tls: false, was_connected: true }
+    }
+
+    /// The client has failed, without an answer of the server. If `is_away`, the server cannot be reached.
+    pub(crate) fn of_client(error: &dyn std::error::Error, is_away: bool) -> Failure {
+        let kind = if is_away { Kind::Unavailable } else { Kind::Database };
+        Failure { kind, code: None, reason: innermost(error), is_tls: false, was_connected: true }
+    }
+
+    /// The failure happened while connecting.
+    pub(crate) fn while_connecting(self) -> Failure {
+        Failure { was_connected: false, ..self }
+    }
+
+    /// TLS has failed.
+    pub(crate) fn of_tls(error: &dyn std::error::Error) -> Failure {
+        Failure { kind: Kind::Denied, is_tls: true, ..Failure::of_client(error, false) }
+    }
+
+    fn of(error: &tokio_postgres::Error) -> Failure {
+        if is_tls(error) {
+            return Failure::of_tls(error);
+        }
+        if let Some(db) = error.as_db_error() {
+            return Failure::of_server(db.code().clone(), db.message(), db.detail(), db.hint());
+        }
+        // An error without a code is not from the server: the connection failed, or a value could not be converted.
+        let failed = std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
+        let is_away = failed || error.is_closed() || error.to_string().starts_with("timeout");
+        let failure = Failure::of_client(error, is_away);
+        if was_connected(error) { failure } else { failure.while_connecting() }
+    }
 }
 
 /// True if the error happened in a session, and not while connecting.
@@ -257,20 +325,11 @@ fn tls_advice(reason: &str) -> String {
     format!("{reason}; {advice}")
 }
 
-fn kind_of(error: &tokio_postgres::Error) -> Kind {
-    if is_tls(error) {
-        return Kind::Denied;
-    }
-    let Some(code) = error.code() else {
-        // An error without a code is not from the server: the connection failed, or a value could not be converted.
-        let failed = std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
-        let is_away = failed || error.is_closed() || error.to_string().starts_with("timeout");
-        return if is_away { Kind::Unavailable } else { Kind::Database };
-    };
+fn kind_of(code: &SqlState) -> Kind {
     match code.code() {
         "3F000" | "42P01" | "42883" | "42703" => Kind::SchemaMissing,
         "28000" | "28P01" | "42501" => Kind::Denied,
-        code if code.starts_with("08") || code.starts_with("57P") || matches!(code, "53300" | "25006") => {
+        code if code.starts_with("08") || code.starts_with("57P") || matches!(code, "53300" | READ_ONLY) => {
             Kind::Unavailable
         }
         code if code.starts_with("22") || code.starts_with("23") => Kind::Invalid,
@@ -278,23 +337,9 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
     }
 }
 
-/// Returns the server's message, detail and hint. If the error is not from the server, returns its innermost cause.
-fn reason_of(error: &tokio_postgres::Error) -> String {
-    if let Some(db) = error.as_db_error() {
-        let mut reason = db.message().to_owned();
-        // The detail of an error about data is left out, because it quotes the row, including the payload.
-        if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
-            reason.push_str(": ");
-            reason.push_str(detail);
-        }
-        if let Some(hint) = db.hint() {
-            reason.push_str(" (");
-            reason.push_str(hint);
-            reason.push(')');
-        }
-        return reason;
-    }
-    let mut cause: &dyn std::error::Error = error;
+/// Returns the text of the innermost cause.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }

@@ -17,10 +17,13 @@ use crate::job::{Enqueued, NewJob};
 /// Something to enqueue on: a reference to a client or a transaction of tokio-postgres or deadpool-postgres, to a
 /// [`Database`], or to a driver.
 ///
+/// With the feature `sqlx`, it is also `&pool` of sqlx, or `&mut *tx`, where `tx` is a transaction or a connection of
+/// sqlx.
+///
 /// Jobs that are enqueued on a transaction exist once the transaction commits. If it rolls back, they never exist.
 ///
 /// The trait is implemented for references, and takes `self` by value, so that it can also be implemented for `&mut
-/// Client` if a client needs that. For a store outside this crate, implement the trait like this:
+/// Client`, as sqlx needs it. For a store outside this crate, implement the trait like this:
 ///
 /// ```
 /// use reveille::database::EnqueueOn;
@@ -51,7 +54,8 @@ use crate::job::{Enqueued, NewJob};
     label = "not a client, a transaction, a `Database` or a driver",
     note = "pass a reference: `&client`, `&transaction`, `&database` or `&driver`",
     note = "clients and transactions are those of the versions of tokio-postgres \
-        or deadpool-postgres that Reveille uses"
+        or deadpool-postgres that Reveille uses",
+    note = "with the feature `sqlx`, pass `&pool`, or `&mut *transaction` or `&mut *connection`, of sqlx 0.9"
 )]
 pub trait EnqueueOn: Send + Sized {
     /// Stores all of the jobs or none. Returns one answer for each job, in the order of the jobs.

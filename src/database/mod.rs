@@ -22,6 +22,7 @@ pub(crate) mod enqueue_on;
 
 pub(crate) mod address;
 pub(crate) mod busy;
+pub(crate) mod complete_in;
 pub(crate) mod connect;
 pub(crate) mod copy;
 pub(crate) mod ends;
@@ -31,6 +32,8 @@ mod parameters;
 mod params;
 mod pgpass;
 pub(crate) mod schema;
+#[cfg(feature = "sqlx")]
+mod sqlx;
 mod tls;
 pub(crate) mod transaction;
 
@@ -44,6 +47,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::error::{Error, Result};
 use address::Address;
 use busy::BusySession;
+pub use complete_in::CompleteIn;
 use ends::Ends;
 pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};

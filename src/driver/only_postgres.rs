@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Driver, Marks, NamedCount};
+use crate::database::complete_in::sealed::RunIn;
 use crate::error::{Error, Result};
 use crate::job::Reservation;
 
@@ -36,7 +37,7 @@ impl dyn Driver {
     /// `None` if the reservation does not stand.
     pub(crate) async fn complete_in(
         &self,
-        transaction: &tokio_postgres::Transaction<'_>,
+        transaction: &mut dyn RunIn,
         reservation: &Reservation,
         ran: Duration,
     ) -> Result<Option<String>> {

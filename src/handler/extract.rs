@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::database::CompleteIn;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::attempt::Attempt;
@@ -187,7 +188,8 @@ impl Context {
 
     /// Completes the job in a transaction of the handler. After this, commit the transaction and return. The handler's
     /// writes in the transaction and the completion are committed together or not at all, so the writes happen exactly
-    /// once.
+    /// once. The transaction is `&tx` of tokio-postgres or deadpool-postgres; with the feature `sqlx` also `&mut tx` of
+    /// sqlx.
     ///
     /// Once the transaction is committed, the job is completed, whatever the handler returns. A result is not kept, and
     /// later progress is dropped. If the transaction is rolled back, the job is not completed, and the attempt fails
@@ -217,19 +219,19 @@ impl Context {
     /// # Errors
     /// Lost if this worker no longer holds the job: then roll the transaction back. Invalid if the job is already
     /// completed, if another open transaction has completed the job, or if the job is not stored in Postgres.
-    pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
+    pub async fn complete_in(&self, mut transaction: impl CompleteIn) -> Result<()> {
         let inner = &self.inner;
         let before = self.completed_in();
         if let Some(before) = &before {
-            self.wait_until_undone(before, transaction).await?;
+            self.wait_until_undone(before, &mut transaction).await?;
         }
         let reservation = &inner.job.reservation;
         // The latest progress is written first. Once the transaction has locked the job's row, a write of progress
         // would wait for this lock.
         self.reports().close().await;
-        match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
-            Some(transaction) => {
-                *self.last_completion() = Some(transaction);
+        match inner.driver.complete_in(&mut transaction, reservation, inner.started.elapsed()).await? {
+            Some(id) => {
+                *self.last_completion() = Some(id);
                 Ok(())
             }
             None if before.is_some() => Err(already_completed()),
@@ -261,11 +263,9 @@ impl Context {
     /// Waits up to a second for the rollback of an earlier transaction in which the job was completed. While the
     /// earlier transaction is open, completing the job in another transaction would block on its lock. If `transaction`
     /// is this earlier transaction, returns at once.
-    async fn wait_until_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
+    async fn wait_until_undone(&self, before: &str, transaction: &mut impl CompleteIn) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
-        let own = transaction.query_typed(OWN, &[]).await;
-        let own = own.map_err(|error| Error::database("complete the job", error))?;
-        if own.first().and_then(|row| row.get::<_, Option<&str>>(0)) == Some(before) {
+        if transaction.text(OWN, &[]).await?.as_deref() == Some(before) {
             return Ok(());
         }
         let began = Instant::now();

@@ -12,7 +12,8 @@ const ORDER: &[(&str, &str)] = &[
     ("schedule", "mod ticks"),
     (
         "database",
-        "mod params parameters pgpass tls address schema insert connect busy transaction copy enqueue_on ends migrate",
+        "mod params parameters pgpass tls address schema insert connect busy transaction complete_in copy enqueue_on \
+         sqlx ends migrate",
     ),
     (
         "driver",

@@ -7,7 +7,8 @@ use tokio_postgres::types::Type;
 
 use super::Postgres;
 use super::session::Params;
-use crate::error::{Error, Result};
+use crate::database::complete_in::sealed::RunIn;
+use crate::error::Result;
 use crate::job::Reservation;
 
 impl Postgres {
@@ -15,7 +16,7 @@ impl Postgres {
     /// `None` if the reservation does not stand.
     pub(crate) async fn complete_in(
         &self,
-        transaction: &tokio_postgres::Transaction<'_>,
+        transaction: &mut dyn RunIn,
         reservation: &Reservation,
         ran: Duration,
     ) -> Result<Option<String>> {
@@ -28,9 +29,7 @@ impl Postgres {
             (reserved_at, Type::TIMESTAMPTZ),
             (&seconds, Type::FLOAT8),
         ];
-        let rows = transaction.query_typed(&self.statements.complete, params).await;
-        let rows = rows.map_err(|error| Error::database("complete the job", error))?;
-        Ok(rows.first().and_then(|row| row.get("transaction")))
+        transaction.text(&self.statements.complete, params).await
     }
 
     /// Returns the queues of the jobs that a program has completed under these reservations by the SQL function
