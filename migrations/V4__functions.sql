@@ -183,6 +183,390 @@ comment on function reveille.enqueue(
     'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job. max_payload is '
     'the largest payload in bytes, measured as text; null: the setting reveille.max_payload, or else 1 MiB.';
 
+-- The planner puts this function's query into each statement that calls it, so a column that the statement does not use
+-- costs nothing. For this, the function sets no search path. Instead each name, type and operator is qualified.
+create function reveille.read_json_jobs(jobs jsonb, are_plain boolean) returns table (
+    place bigint, job jsonb, kind text, payload jsonb, queue text, due timestamptz, priority smallint, max_attempts int,
+    timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb,
+    parent_id bigint
+)
+    language sql stable
+as $$
+    select
+        given.place, given.job,
+        given.job operator(pg_catalog.->>) 'kind',
+        coalesce(given.job operator(pg_catalog.->) 'payload', '{}'),
+        coalesce(given.job operator(pg_catalog.->>) 'queue', 'default'),
+        case
+            when read_json_jobs.are_plain then pg_catalog.now()
+            when given.job operator(pg_catalog.->>) 'available_at' is not null
+            then (given.job operator(pg_catalog.->>) 'available_at')::pg_catalog.timestamptz
+            when pg_catalog.jsonb_typeof(given.job operator(pg_catalog.->) 'delay') operator(pg_catalog.=) 'number'
+            then pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(
+                secs => (given.job operator(pg_catalog.->>) 'delay')::pg_catalog.float8
+            )
+            else pg_catalog.now() operator(pg_catalog.+)
+                coalesce((given.job operator(pg_catalog.->>) 'delay')::pg_catalog.interval, '0')
+        end,
+        case
+            when read_json_jobs.are_plain or given.job operator(pg_catalog.->>) 'priority' is null
+            then 2::pg_catalog.int2
+            else (
+                (pg_catalog.array_position(
+                    array['0', '1', '2', '3', 'urgent', 'high', 'normal', 'low'],
+                    given.job operator(pg_catalog.->>) 'priority'
+                ) operator(pg_catalog.-) 1) operator(pg_catalog.%) 4
+            )::pg_catalog.int2
+        end,
+        case
+            when read_json_jobs.are_plain then 20
+            else coalesce((given.job operator(pg_catalog.->>) 'max_attempts')::pg_catalog.int4, 20)
+        end,
+        case
+            when read_json_jobs.are_plain then null
+            when pg_catalog.jsonb_typeof(given.job operator(pg_catalog.->) 'timeout') operator(pg_catalog.=) 'number'
+            then pg_catalog.make_interval(secs => (given.job operator(pg_catalog.->>) 'timeout')::pg_catalog.float8)
+            else (given.job operator(pg_catalog.->>) 'timeout')::pg_catalog.interval
+        end,
+        case when not read_json_jobs.are_plain then given.job operator(pg_catalog.->>) 'unique_key' end,
+        coalesce(given.job operator(pg_catalog.->>) 'unique_mode', 'keep'),
+        coalesce(given.job operator(pg_catalog.->>) 'unique_until', 'finished'),
+        case when not read_json_jobs.are_plain then given.job operator(pg_catalog.->>) 'key' end,
+        case
+            when read_json_jobs.are_plain then null
+            when pg_catalog.jsonb_typeof(given.job operator(pg_catalog.->) 'tags') operator(pg_catalog.=) 'array'
+            then array(select pg_catalog.jsonb_array_elements_text(given.job operator(pg_catalog.->) 'tags'))
+        end,
+        case
+            when read_json_jobs.are_plain then null
+            when pg_catalog.jsonb_typeof(given.job operator(pg_catalog.->) 'metadata') operator(pg_catalog.=) 'object'
+            then given.job operator(pg_catalog.->) 'metadata'
+        end,
+        case
+            when not read_json_jobs.are_plain then (given.job operator(pg_catalog.->>) 'parent_id')::pg_catalog.int8
+        end
+    from pg_catalog.jsonb_array_elements(read_json_jobs.jobs) with ordinality as given (job, place)
+$$;
+comment on function reveille.read_json_jobs(jsonb, boolean) is
+    'For reveille.enqueue_json: reads an array of jobs that can be stored. are_plain: no job has other keys than kind, '
+    'payload and queue.';
+
+create function reveille.refusal_of_json_job(job jsonb, max_payload bigint) returns text
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known constant text[] := array[
+        'kind', 'payload', 'queue', 'delay', 'available_at', 'priority', 'max_attempts', 'timeout', 'unique_key',
+        'unique_mode', 'unique_until', 'key', 'tags', 'metadata', 'parent_id', 'max_payload'
+    ];
+    articles constant jsonb := jsonb_build_object(
+        'array', 'an array', 'object', 'an object', 'string', 'a string', 'number', 'a number', 'boolean', 'a boolean'
+    );
+    priorities constant text := '0 (urgent), 1 (high), 2 (normal), 3 (low), or one of these names';
+    name text;
+    value jsonb;
+    type text;
+    given text;
+    wanted text;
+    length interval;
+    number bigint;
+    due timestamptz;
+    largest bigint;
+    size bigint;
+begin
+    if jsonb_typeof(job) <> 'object' then
+        return format('must be an object, not %s', coalesce(articles ->> jsonb_typeof(job), 'null'));
+    end if;
+    for name, value in select member.key, member.value from jsonb_each(job) as member loop
+        if name <> all (known) then
+            return format('key %s: is unknown; known are %s', to_json(left(name, 60)), array_to_string(known, ', '));
+        end if;
+        type := jsonb_typeof(value);
+        continue when type = 'null' or name = 'payload';
+        wanted := case
+            when name in ('delay', 'timeout') and type not in ('string', 'number')
+            then 'a length of time: a string such as "5 minutes", or a number of seconds'
+            when name = 'priority' and type not in ('string', 'number') then priorities
+            when name in ('max_attempts', 'parent_id', 'max_payload') and type <> 'number' then 'a whole number'
+            when name = 'tags' and type <> 'array' then 'an array of strings'
+            when name = 'metadata' and type <> 'object' then 'an object'
+            when name in ('kind', 'queue', 'available_at', 'unique_key', 'unique_mode', 'unique_until', 'key')
+                and type <> 'string'
+            then 'a string'
+        end;
+        if wanted is not null then
+            return format('key "%s": must be %s, not %s', name, wanted, articles ->> type);
+        end if;
+
+        given := value #>> '{}';
+        length := null;
+        number := null;
+        due := null;
+        begin
+            if name in ('delay', 'timeout') or name = 'unique_until' and given not in ('started', 'finished') then
+                length := case type when 'number' then make_interval(secs => given::float8) else given::interval end;
+                -- Adding the length of time fails if no time is so late.
+                due := now() + length;
+            elsif name = 'available_at' then
+                due := given::timestamptz;
+            elsif name in ('max_attempts', 'parent_id', 'max_payload') then
+                number := given::bigint;
+            end if;
+        exception when data_exception then
+            null; -- One of the next conditions refuses the value.
+        end;
+        wanted := case
+            when name = 'delay' and (length >= interval '0' and isfinite(due)) is not true
+            then 'a length of time from 0 on: a string such as "5 minutes", or a number of seconds'
+            when name = 'timeout' and (length > interval '0') is not true
+            then 'a positive length of time: a string such as "5 minutes", or a number of seconds'
+            when name = 'unique_until' and given not in ('started', 'finished')
+                and (length > interval '0' and isfinite(length)) is not true
+            then '"started", "finished" or a positive length of time such as "1 hour"'
+            when name = 'available_at' and isfinite(due) is not true
+            then 'a time that Postgres reads, such as "2026-12-24 18:00+01"'
+            when name = 'priority' and given not in ('0', '1', '2', '3', 'urgent', 'high', 'normal', 'low')
+            then priorities
+            when name = 'unique_mode' and given not in ('keep', 'replace', 'debounce')
+            then '"keep", "replace" or "debounce"'
+            when name = 'max_attempts' and (number between 1 and 2147483647) is not true
+            then 'a whole number from 1 to 2147483647'
+            when name = 'parent_id' and number is null then 'a whole number, the id of a job'
+            when name = 'max_payload' and (number >= 0) is not true then 'a whole number of bytes'
+        end;
+        if wanted is not null then
+            return format('key "%s": must be %s, not %s', name, wanted, left(value::text, 60));
+        end if;
+
+        wanted := case
+            when name in ('kind', 'queue') and (given = '' or length(given) > 128)
+            then format('1 to 128 characters, not %s', length(given))
+            when name in ('key', 'unique_key') and (given = '' or octet_length(given) > 512)
+            then format('1 to 512 bytes, not %s', octet_length(given))
+            when name = 'tags' and jsonb_array_length(value) > 64
+            then format('at most 64 strings, not %s', jsonb_array_length(value))
+            when name = 'tags' and (select sum(octet_length(tag)) > 16384 from jsonb_array_elements_text(value) as tag)
+            then 'at most 16 KiB together (tags_are_at_most_16_kib)'
+            when name = 'metadata' and octet_length(given) > 262144
+            then format('at most 262144 bytes, not %s (metadata_is_at_most_256_kib)', octet_length(given))
+        end;
+        if wanted is not null then
+            return format('key "%s": must have %s', name, wanted);
+        end if;
+        if name = 'tags' and jsonb_path_exists(value, 'strict $[*] ? (@.type() != "string")') then
+            return 'key "tags": must be an array of strings, and each of its elements a string';
+        end if;
+    end loop;
+
+    -- As reveille.enqueue does, this leaves out payloads that are stored in 512 bytes.
+    largest := least(coalesce((job ->> 'max_payload')::bigint, refusal_of_json_job.max_payload), 8388608);
+    size := case
+        when pg_column_size(job -> 'payload') > 512 or largest < 512 then octet_length((job -> 'payload')::text)
+    end;
+    return case
+        when job ->> 'kind' is null then 'key "kind": is missing'
+        when job ->> 'delay' is not null and job ->> 'available_at' is not null
+        then 'key "available_at": excludes the key "delay"; give one of them'
+        when job ->> 'unique_until' not in ('started', 'finished') and job ->> 'unique_key' is null
+        then 'key "unique_until": a length of time needs a unique_key; give one'
+        when size > largest
+        then format(
+            'key "payload": must have at most %s bytes, not %s; keep large data elsewhere and pass a reference, or '
+            'raise the limit by the key "max_payload"', largest, size
+        )
+    end;
+end
+$$;
+comment on function reveille.refusal_of_json_job(jsonb, bigint) is
+    'For reveille.enqueue_json: returns the key of a job that cannot be stored, and why; null if it can be stored. '
+    'max_payload is the largest payload in bytes, for a job that does not set its own.';
+
+create function reveille.refusal_of_json_jobs(jobs jsonb, max_payload bigint) returns text
+    language plpgsql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    are_sound boolean;
+    given record;
+    refusal text;
+begin
+    -- This check of all jobs at once is quick. It also fails for some jobs that can be stored.
+    begin
+        select bool_and((
+            new.job - array[
+                'kind', 'payload', 'queue', 'delay', 'available_at', 'priority', 'max_attempts', 'timeout',
+                'unique_key', 'unique_mode', 'unique_until', 'key', 'tags', 'metadata', 'parent_id', 'max_payload'
+            ] = '{}'
+            and jsonb_typeof(new.job -> 'kind') = 'string' and new.kind <> '' and octet_length(new.kind) <= 128
+            and coalesce(jsonb_typeof(new.job -> 'queue'), 'null') in ('string', 'null')
+            and new.queue <> '' and octet_length(new.queue) <= 128
+            and coalesce(jsonb_typeof(new.job -> 'delay'), 'null') in ('string', 'number', 'null')
+            and coalesce(jsonb_typeof(new.job -> 'available_at'), 'null') in ('string', 'null')
+            and (new.job ->> 'available_at' is null or new.job ->> 'delay' is null)
+            and (new.job ->> 'available_at' is not null or new.due >= now()) and isfinite(new.due)
+            and coalesce(jsonb_typeof(new.job -> 'priority'), 'null') in ('string', 'number', 'null')
+            and new.priority is not null
+            and coalesce(jsonb_typeof(new.job -> 'max_attempts'), 'null') in ('number', 'null')
+            and new.max_attempts > 0
+            and coalesce(jsonb_typeof(new.job -> 'timeout'), 'null') in ('string', 'number', 'null')
+            and coalesce(new.timeout > interval '0', true)
+            and coalesce(jsonb_typeof(new.job -> 'unique_key'), 'null') in ('string', 'null')
+            and coalesce(octet_length(new.unique_key) between 1 and 512, true)
+            and coalesce(jsonb_typeof(new.job -> 'unique_mode'), 'null') in ('string', 'null')
+            and new.unique_mode in ('keep', 'replace', 'debounce')
+            and coalesce(jsonb_typeof(new.job -> 'unique_until'), 'null') in ('string', 'null')
+            and new.unique_until in ('started', 'finished')
+            and coalesce(jsonb_typeof(new.job -> 'key'), 'null') in ('string', 'null')
+            and coalesce(octet_length(new.key) between 1 and 512, true)
+            and coalesce(jsonb_typeof(new.job -> 'tags'), 'null') in ('array', 'null')
+            and case
+                when jsonb_typeof(new.job -> 'tags') = 'array'
+                then jsonb_array_length(new.job -> 'tags') <= 64
+                    and octet_length((new.job -> 'tags')::text) <= 16384
+                    and not jsonb_path_exists(new.job -> 'tags', 'strict $[*] ? (@.type() != "string")')
+                else true
+            end
+            and coalesce(jsonb_typeof(new.job -> 'metadata'), 'null') in ('object', 'null')
+            and (new.metadata is null or pg_column_size(new.metadata) <= 512)
+            and coalesce(jsonb_typeof(new.job -> 'parent_id'), 'null') in ('number', 'null')
+            -- This condition is true of each number that the column can hold.
+            and coalesce(new.parent_id between -9223372036854775808 and 9223372036854775807, true)
+            and new.job ->> 'max_payload' is null
+            and pg_column_size(new.payload) <= 512 and refusal_of_json_jobs.max_payload >= 512
+        ) is true)
+        into are_sound
+        -- With `offset 0` the server computes each column once.
+        from (select * from reveille.read_json_jobs(jobs, false) offset 0) as new;
+    exception when data_exception then
+        are_sound := false;
+    end;
+    if are_sound is not false then
+        return null;
+    end if;
+    for given in
+        select each.job, each.place from jsonb_array_elements(jobs) with ordinality as each (job, place)
+    loop
+        refusal := reveille.refusal_of_json_job(given.job, refusal_of_json_jobs.max_payload);
+        if refusal is not null then
+            return format('job %s: %s', given.place, refusal);
+        end if;
+    end loop;
+    return null;
+end
+$$;
+comment on function reveille.refusal_of_json_jobs(jsonb, bigint) is
+    'For reveille.enqueue_json: returns the place and the key of the first job of an array that cannot be stored, and '
+    'why; null if all can be stored.';
+
+create function reveille.enqueue_json(jobs jsonb) returns table (place int, id bigint, existed boolean)
+    language plpgsql volatile
+as $$
+#variable_conflict use_column
+declare
+    given pg_catalog.jsonb := case
+        when pg_catalog.jsonb_typeof(enqueue_json.jobs) operator(pg_catalog.=) 'object'
+        then pg_catalog.jsonb_build_array(enqueue_json.jobs)
+        else enqueue_json.jobs
+    end;
+    largest bigint := case
+        when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int8
+        else 1048576
+    end;
+    are_plain boolean;
+    refusal text;
+begin
+    if (pg_catalog.jsonb_typeof(given) operator(pg_catalog.=) 'array') is not true then
+        raise exception 'jobs must be a job, which is an object, or an array of jobs, not %',
+            coalesce(pg_catalog.jsonb_typeof(given), 'null')
+            using errcode = 'invalid_parameter_value';
+    end if;
+
+    -- Most calls have jobs without options. Their check and their insert look for no other key.
+    select pg_catalog.bool_and(case
+        when pg_catalog.jsonb_typeof(new.kind) operator(pg_catalog.=) 'string'
+        then new.job operator(pg_catalog.-) array['kind', 'payload', 'queue'] operator(pg_catalog.=) '{}'
+            and new.kind operator(pg_catalog.#>>) '{}' operator(pg_catalog.<>) ''
+            and pg_catalog.octet_length(new.kind operator(pg_catalog.#>>) '{}') operator(pg_catalog.<=) 128
+            and (
+                new.queue is null
+                or pg_catalog.jsonb_typeof(new.queue) operator(pg_catalog.=) 'string'
+                and new.queue operator(pg_catalog.#>>) '{}' operator(pg_catalog.<>) ''
+                and pg_catalog.octet_length(new.queue operator(pg_catalog.#>>) '{}') operator(pg_catalog.<=) 128
+            )
+            and pg_catalog.pg_column_size(new.payload) operator(pg_catalog.<=) 512
+            and largest operator(pg_catalog.>=) 512
+        else false
+    end)
+    into are_plain
+    from (
+        select
+            each.job, each.job operator(pg_catalog.->) 'kind' as kind,
+            each.job operator(pg_catalog.->) 'queue' as queue,
+            coalesce(each.job operator(pg_catalog.->) 'payload', '{}') as payload
+        from pg_catalog.jsonb_array_elements(given) as each (job)
+        offset 0
+    ) as new;
+    are_plain := coalesce(are_plain, true);
+
+    if not are_plain then
+        refusal := reveille.refusal_of_json_jobs(given, largest);
+        if refusal is not null then
+            raise exception '%', refusal using errcode = 'invalid_parameter_value';
+        end if;
+        if exists (
+            select from pg_catalog.jsonb_array_elements(given) as each (job)
+            where each.job operator(pg_catalog.->>) 'unique_key' is not null
+        ) then
+            -- The jobs are stored as in sql/enqueue_unique.sql: those without a unique key first, the others in the
+            -- order of their kinds and unique keys, in which all sessions wait for unique keys.
+            return query
+            with new as materialized (
+                select * from reveille.read_json_jobs(given, false) as given
+                order by
+                    case when given.unique_key is not null then given.kind end collate pg_catalog."C" nulls first,
+                    given.unique_key collate pg_catalog."C", given.place
+            )
+            select new.place::pg_catalog.int4, enqueued.id, enqueued.existed
+            from new
+            cross join lateral reveille.enqueue(
+                kind => new.kind, payload => new.payload, queue => new.queue, available_at => new.due,
+                priority => new.priority, max_attempts => new.max_attempts, timeout => new.timeout,
+                unique_key => new.unique_key, unique_mode => new.unique_mode, unique_until => new.unique_until,
+                key => new.key, tags => new.tags, metadata => new.metadata, parent_id => new.parent_id,
+                max_payload => 8388608
+            ) as enqueued
+            order by new.place;
+            return;
+        end if;
+    end if;
+
+    return query
+    with stored as (
+        insert into reveille.jobs (
+            queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id
+        )
+        select
+            new.queue, new.kind, new.payload, new.priority, new.max_attempts, new.due, new.key, new.timeout, new.tags,
+            new.metadata, new.parent_id
+        from reveille.read_json_jobs(given, are_plain) as new
+        order by new.place
+        returning jobs.id
+    )
+    -- The ids ascend in the order of the array.
+    select (pg_catalog.row_number() over (order by stored.id))::pg_catalog.int4, stored.id, false from stored;
+end
+$$;
+comment on function reveille.enqueue_json(jsonb) is
+    'Enqueues a job, or an array of jobs, in the caller''s transaction: `select place, id, existed from '
+    'reveille.enqueue_json(''[{"kind": "hello", "payload": {"to": 7}}]'')`. The keys of a job are the arguments of '
+    '`reveille.enqueue`; only `kind` is required. A key that is null counts as absent, except `payload`. `delay` and '
+    '`timeout` are texts that Postgres reads as an interval, or numbers of seconds; `priority` is 0 to 3, or `urgent`, '
+    '`high`, `normal` or `low`. Returns a row for each job: its place in the array, from 1, its id, and whether it '
+    'existed. Stores all jobs or none. If a job cannot be stored, the error names its place and its key. Jobs with '
+    'unique keys are stored in the order of these keys, so that two calls do not deadlock.';
+
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp

@@ -54,15 +54,18 @@ given (part, names, privileges) as (
 ),
 executes (part, names) as (
     values
-        ('producer', array['enqueue', 'replace_waiting', 'hold_unique_key', 'period_holder', 'live_holder']),
+        ('producer', array[
+            'enqueue', 'enqueue_json', 'read_json_jobs', 'refusal_of_json_jobs', 'refusal_of_json_job',
+            'replace_waiting', 'hold_unique_key', 'period_holder', 'live_holder'
+        ]),
         ('worker', array[
-            'enqueue', 'await', 'ring', 'note_nobody_sleeps', 'truncate_finished_jobs', 'analyze_unknown_tables',
-            'complete_in', 'schedule'
+            'enqueue', 'enqueue_json', 'await', 'ring', 'note_nobody_sleeps', 'truncate_finished_jobs',
+            'analyze_unknown_tables', 'complete_in', 'schedule'
         ]),
         ('monitor', array['held_jobs', 'dead_groups', 'reads_any']),
         ('admin', array[
-            'enqueue', 'await', 'cancel', 'retry', 'pause', 'resume', 'stop_worker', 'schedule', 'unschedule',
-            'pause_schedule', 'resume_schedule', 'trigger_schedule', 'held_jobs', 'dead_groups'
+            'enqueue', 'enqueue_json', 'await', 'cancel', 'retry', 'pause', 'resume', 'stop_worker', 'schedule',
+            'unschedule', 'pause_schedule', 'resume_schedule', 'trigger_schedule', 'held_jobs', 'dead_groups'
         ])
 ),
 lacks as (

@@ -2,7 +2,8 @@
 -- owner of the tables, who must be allowed to create roles unless the roles exist. Run it again after each migration.
 -- Then grant the roles to your users, for example: grant reveille_producer to shop;
 --
---   reveille_producer  enqueues: reveille.enqueue, plain inserts of the settable columns, COPY. Reads no payload.
+--   reveille_producer  enqueues: reveille.enqueue, reveille.enqueue_json, plain inserts of the settable columns, COPY.
+--                      Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
 --   reveille_admin     reads everything; cancels, retries and purges jobs; pauses queues, kinds and keys; drains and
@@ -45,7 +46,9 @@ grant execute on function
         bigint, bigint
     ),
     reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval),
-    reveille.period_holder(text, text), reveille.live_holder(text, text)
+    reveille.period_holder(text, text), reveille.live_holder(text, text), reveille.enqueue_json(jsonb),
+    reveille.read_json_jobs(jsonb, boolean), reveille.refusal_of_json_jobs(jsonb, bigint),
+    reveille.refusal_of_json_job(jsonb, bigint)
 to reveille_producer, reveille_worker, reveille_admin;
 grant
     insert (

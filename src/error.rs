@@ -218,7 +218,7 @@ impl Error {
         self.kind == Kind::Broken
     }
 
-    /// The server's error code (SQLSTATE), if the server reported one.
+    /// The server's error code (SQLSTATE), if the server reported one, by whichever client.
     pub fn code(&self) -> Option<&SqlState> {
         self.code.as_ref()
     }

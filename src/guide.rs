@@ -34,6 +34,15 @@ pub mod jobs {
     page!(reports, "jobs/reports.md");
 }
 
+/// A page for each client.
+pub mod clients {
+    page!(tokio_postgres, "clients/tokio-postgres.md");
+    page!(sqlx, "clients/sqlx.md");
+    page!(sea_orm, "clients/sea-orm.md");
+    page!(diesel, "clients/diesel.md");
+    page!(others, "clients/others.md");
+}
+
 /// A page for each feature.
 pub mod features {
     page!(unique, "features/unique.md");

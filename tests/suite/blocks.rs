@@ -15,7 +15,10 @@ const LANGUAGES: [&str; 14] =
 const COMPILED: [&str; 3] = ["no_run", "should_panic", "compile_fail"];
 /// The pages with Rust that needs other crates, so that rustdoc cannot compile it. The example that has this code is
 /// compiled instead. With a path, this module compares the page with the example; otherwise the example does.
-const BY_EXAMPLE: [(&str, Option<&str>); 4] = [
+const BY_EXAMPLE: [(&str, Option<&str>); 7] = [
+    ("docs/clients/diesel.md", None),
+    ("docs/clients/sea-orm.md", None),
+    ("docs/clients/sqlx.md", None),
     ("docs/start/axum.md", None),
     ("docs/jobs/reports.md", None),
     ("docs/features/dashboard.md", Some("examples/dashboard/src/lib.rs")),

@@ -27,7 +27,7 @@ const ORDER: &[(&str, &str)] = &[
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
     ("handler", "mod attempt cancellation progress extract batch gather middleware"),
-    ("enqueue", "await_end builder mod"),
+    ("enqueue", "await_end builder mod json"),
     (
         "worker",
         "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim \

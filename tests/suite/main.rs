@@ -28,6 +28,7 @@ mod edit;
 mod elsewhere;
 mod encodings;
 mod enqueue;
+mod enqueue_json;
 mod exact_limits;
 mod examples;
 mod extremes;

@@ -160,6 +160,8 @@ async fn functions_planned_among_few_jobs_are_quick_among_many() {
         "select reveille.enqueue('k', unique_key => 'kept-1', unique_mode => 'debounce', delay => '1 day')",
         "select reveille.enqueue('k', unique_key => 'period-{n}', unique_until => '1 hour')",
         "select reveille.enqueue('k', unique_key => 'period-1', unique_until => '1 hour')",
+        "select reveille.enqueue_json('[{\"kind\": \"k\"}, {\"kind\": \"k\", \"delay\": 9}]')",
+        "select reveille.enqueue_json('{\"kind\": \"k\", \"unique_key\": \"kept-1\"}')",
         "select * from reveille.await(1)",
         "select reveille.retry(1)",
         "select reveille.cancel(0)",

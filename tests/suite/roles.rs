@@ -147,12 +147,15 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"seven\"}', \
                     unique_key => 'p', unique_until => '1 hour')",
                 "select id from reveille.enqueue(kind => 'note', unique_key => 'p')",
+                "select id from reveille.enqueue_json('{\"kind\": \"note\", \"payload\": {\"text\": \"eight\"}}')",
+                "select id from reveille.enqueue_json('[{\"kind\": \"note\", \"delay\": 1}, \
+                    {\"kind\": \"note\", \"unique_key\": \"p\", \"unique_until\": \"1 hour\"}]')",
             ],
         )
         .await;
     let last = format!("select payload ->> 'text' from {}.jobs where id = {id} and available_at > now()", roles.schema);
     assert_eq!(roles.behind.value(&last).await, "last");
-    assert_eq!(roles.behind.value(&roles.sql("select count(*) from reveille.jobs")).await, 8);
+    assert_eq!(roles.behind.value(&roles.sql("select count(*) from reveille.jobs")).await, 10);
 
     roles
         .may_not(

@@ -243,6 +243,11 @@ async fn enqueuing_runs_nothing_of_strangers() {
             unique_mode => 'debounce');
             select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => 'started',
             unique_mode => 'replace');
+            select * from reveille.enqueue_json('[{{\"kind\": \"k\"}}, {{\"kind\": \"k\", \"queue\": \"q\"}}]');
+            select * from reveille.enqueue_json('{{\"kind\": \"k\", \"delay\": 1, \"timeout\": \"1 s\", \"key\": \"k\",
+                \"priority\": \"low\", \"tags\": [\"a\"], \"metadata\": {{\"a\": 1}}, \"max_attempts\": 3}}');
+            select * from reveille.enqueue_json('[{{\"kind\": \"k\", \"available_at\": \"now\"}}, {{\"kind\": \"k\",
+                \"unique_key\": \"x\", \"unique_until\": \"1 hour\", \"max_payload\": 9}}]');
             insert into reveille.jobs (kind, payload, priority, key, tags, metadata, unique_key, unique_until, timeout)
             values ('k', '{{}}', 1, 'k', '{{a}}', '{{}}', 'w', 'finished', '1 s');
             update reveille.jobs set payload = '{{\"b\": 1}}', priority = 3;

@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use deadpool_postgres::Client;
 use futures::SinkExt;
 use futures::future::try_join_all;
-use reveille::enqueue::copy_all;
+use reveille::enqueue::{copy_all, enqueue_all, to_json_all};
 use reveille::job::Payload;
-use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
+use reveille::{enqueue, job::NewJob};
 use serde_json::Value;
 
 use super::BenchFigures;
@@ -23,7 +23,8 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct EnqueueBench {
-    /// One job per transaction, a thousand in one statement, or ten thousand by COPY.
+    /// One job per transaction, a thousand in one statement, ten thousand by COPY, or ten thousand in one call of
+    /// reveille.enqueue_json, whose baseline is as many jobs in one statement.
     #[arg(long, value_enum, default_value = "single")]
     mode: EnqueueMode,
     /// Connections that enqueue at once.
@@ -42,6 +43,7 @@ enum EnqueueMode {
     Single,
     All,
     Copy,
+    Json,
 }
 
 impl EnqueueMode {
@@ -50,7 +52,7 @@ impl EnqueueMode {
         match self {
             EnqueueMode::Single => 1,
             EnqueueMode::All => 1000,
-            EnqueueMode::Copy => 10_000,
+            EnqueueMode::Copy | EnqueueMode::Json => 10_000,
         }
     }
 }
@@ -71,8 +73,8 @@ impl EnqueueBench {
     pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let (mut with, mut without) = (0.0, 0.0);
         for _ in 0..2 {
-            without += self.round(stage, false).await?;
-            with += self.round(stage, true).await?;
+            without += self.round(stage, true).await?;
+            with += self.round(stage, false).await?;
         }
         let mut figures = BenchFigures::new();
         figures.insert("producers".into(), Value::from(self.producers));
@@ -82,8 +84,9 @@ impl EnqueueBench {
         Ok(figures)
     }
 
-    /// Returns the jobs enqueued per second, with the trigger or without the trigger.
-    async fn round(&self, stage: &BenchStage, trigger: bool) -> Result<f64, Failure> {
+    /// Returns the jobs enqueued per second by this mode or by its baseline. The baseline of most modes has no trigger.
+    async fn round(&self, stage: &BenchStage, is_baseline: bool) -> Result<f64, Failure> {
+        let trigger = !is_baseline || self.mode == EnqueueMode::Json;
         stage.empty().await?;
         stage.trigger(trigger).await?;
         // Without the trigger no bell rings, so the worker must poll to do the same work.
@@ -102,7 +105,7 @@ impl EnqueueBench {
         }
         let began = Instant::now();
         let sent =
-            try_join_all(producers.iter().map(|client| self.produce(client, began + self.round, trigger))).await?;
+            try_join_all(producers.iter().map(|client| self.produce(client, began + self.round, is_baseline))).await?;
         let per_second = sent.into_iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64();
         drop(producers);
         if let Some(workers) = workers {
@@ -112,7 +115,7 @@ impl EnqueueBench {
         Ok(per_second)
     }
 
-    async fn produce(&self, client: &Client, until: Instant, trigger: bool) -> Result<u64, Failure> {
+    async fn produce(&self, client: &Client, until: Instant, is_baseline: bool) -> Result<u64, Failure> {
         let job = NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE);
         let batch = vec![job; self.mode.batch()];
         let rows: Arc<[u8]> = format!("{QUEUE}\t{KIND}\tnull\n").repeat(batch.len()).into_bytes().into();
@@ -121,13 +124,23 @@ impl EnqueueBench {
             match self.mode {
                 EnqueueMode::Single => drop(enqueue(client, &batch[0]).await?),
                 EnqueueMode::All => drop(enqueue_all(client, &batch).await?),
-                EnqueueMode::Copy if trigger => drop(copy_all(client, &batch).await?),
+                EnqueueMode::Copy if !is_baseline => drop(copy_all(client, &batch).await?),
                 EnqueueMode::Copy => raw_copy(client, Arc::clone(&rows)).await?,
+                EnqueueMode::Json if !is_baseline => enqueue_json(client, &batch).await?,
+                EnqueueMode::Json => drop(enqueue_all(client, &batch).await?),
             }
             sent += batch.len() as u64;
         }
         Ok(sent)
     }
+}
+
+/// Enqueues as a client does that Reveille does not know: by one statement that is kept prepared.
+async fn enqueue_json(client: &Client, jobs: &[NewJob]) -> Result<(), Failure> {
+    let statement =
+        client.prepare_cached("select place, id, existed from reveille.enqueue_json($1::text::jsonb)").await?;
+    client.query(&statement, &[&to_json_all(jobs)?]).await?;
+    Ok(())
 }
 
 /// The fastest COPY: its rows are built beforehand, and have only the columns that need a value.
