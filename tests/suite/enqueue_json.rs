@@ -1,6 +1,6 @@
 //! `reveille.enqueue_json`: one job or many by one statement with one parameter, from any client.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,7 @@ use reveille::handler::Middleware;
 use reveille::job::{NewJob, Payload, Priority, UniqueMode, UniqueUntil};
 use reveille::{Database, State, enqueue};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, Transaction};
 
 use crate::harness::{
@@ -450,13 +451,13 @@ fn jobs() -> impl Strategy<Value = NewJob> {
 #[test]
 fn the_same_row_is_stored_as_by_the_library() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = RefCell::new(runtime.block_on(async { database().await.client().await }));
+    let client = Mutex::new(runtime.block_on(async { database().await.client().await }));
     let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&jobs(), |job| {
         prop_assume!(job.check(8 * 1024 * 1024).is_ok());
         runtime.block_on(async {
             // Both run in one transaction, so that `now()` is the same.
-            let mut client = client.borrow_mut();
+            let mut client = client.lock().await;
             let mut tx = client.transaction().await.unwrap();
             let first = tx.transaction().await.unwrap();
             enqueue(&first, &job).await.map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -534,7 +535,7 @@ fn any_other_job_is_stored_or_refused_by_its_place_and_key() {
         "other",
     ];
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = RefCell::new(runtime.block_on(async { database().await.client().await }));
+    let client = Mutex::new(runtime.block_on(async { database().await.client().await }));
     let member = (proptest::sample::select(KEYS.to_vec()), proptest::sample::select(VALUES.to_vec()));
     let members = proptest::collection::vec(member, 0..4);
     let config = Config { cases: 1500, failure_persistence: None, ..Config::default() };
@@ -543,7 +544,7 @@ fn any_other_job_is_stored_or_refused_by_its_place_and_key() {
         let members: String = members.iter().map(|(key, value)| format!(", {key:?}: {value}")).collect();
         let json = format!("[{{\"kind\": \"k\"}}, {{\"kind\": \"k\"{members}}}]");
         runtime.block_on(async {
-            let mut client = client.borrow_mut();
+            let mut client = client.lock().await;
             let tx = client.transaction().await.unwrap();
             match tx.query(CALL, &[&json]).await {
                 Ok(rows) => {
