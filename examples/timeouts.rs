@@ -7,9 +7,9 @@
 //! "large" is dead: took longer than its timeout of 300ms: stopped before its last page
 //! export of "deaf": dropped
 //! "deaf" is dead: took longer than its timeout of 300ms
-//! the cancel of "unwanted" is Requested
 //! export of "unwanted": asked to stop
 //! "unwanted" is cancelled
+//! the cancel of "unwanted" was Requested
 //! ```
 //!
 //! The guide's page: `docs/jobs/timeouts.md`
@@ -91,8 +91,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let minute = Duration::from_secs(60);
     let job = enqueue(&database, &Export { name: "unwanted".into() }).timeout(minute).await?;
     started.notified().await;
-    println!("the cancel of \"unwanted\" is {:?}", database.admin().cancel(job.id).await?);
+    let cancelled = database.admin().cancel(job.id).await?;
     report("unwanted", job.finished(&database).await?);
+    println!("the cancel of \"unwanted\" was {cancelled:?}");
 
     drop(stop);
     working.await??;
