@@ -83,6 +83,11 @@ expected (name, made_by) as (
         ),
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('actions_pkey', 'alter table reveille.actions add primary key (id)'),
+        (
+            'actions_by_request',
+            'create unique index concurrently actions_by_request on reveille.actions (request) '
+            'where request is not null'
+        ),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
         ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),

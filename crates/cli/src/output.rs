@@ -112,6 +112,11 @@ pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
 
+/// Returns stdout for messages to a program: those of a child to the worker that has started it.
+pub fn messages() -> impl Write {
+    io::stdout().lock()
+}
+
 /// The time between two looks at whether stdout has a reader.
 const LOOK_FOR_READER_EVERY: Duration = Duration::from_millis(500);
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::message::LONGEST_LINE;
+use crate::output;
 
 /// The number of bytes that are read or written at once.
 const PIECE: usize = 64 * 1024;
@@ -19,7 +20,7 @@ struct WorkerMessage<'a> {
 
 /// Answers each job with `done`, until the worker says `stop` or standard input ends.
 pub fn run() -> ExitCode {
-    match answer_all(io::stdin().lock(), &mut io::stdout().lock()) {
+    match answer_all(io::stdin().lock(), &mut output::messages()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say!("a child that does nothing has failed: {error}");
