@@ -186,7 +186,7 @@ async fn without_the_right_to_payloads_none_is_shown_matched_or_changed() {
     let database = database().await;
     furnish(&database).await;
     let router = of(&database, Viewer::new("ada").access(Access::all().without(Right::SeePayloads)));
-    let words = ["4111", "mail-hash", "mail-meta", "mail-prog", "mail-result", "0af7651916cd43dd8448eb211c80319c"];
+    let words = ["mail-4111", "mail-hash", "mail-meta", "mail-prog", "mail-result", "0af7651916cd43dd8448eb211c80319c"];
     let queries =
         ["", "name=mail&queue=mail&kind=send&reason=failed", "like=1", "kind=send", "state=completed", "do=edit"];
     for (route, gets, _) in routes() {

@@ -42,7 +42,7 @@ async fn what_is_hidden_stands_on_no_page() {
     database.run(failed).await;
     let router = redacted(&database);
     let words = [
-        "4111",
+        "mail-4111",
         "mail-hash",
         "mail-meta",
         "mail-prog",

@@ -24,7 +24,7 @@ async fn a_monitor_sees_everything_but_payloads_and_changes_nothing() {
     furnish(&database).await;
     let (seen, user) = monitor(&database).await;
     let (router, before) = (site(&seen), digest(&database).await);
-    let words = ["4111", "mail-meta", "mail-prog", "mail-result"];
+    let words = ["mail-4111", "mail-meta", "mail-prog", "mail-result"];
     let group = form(&[("name", "mail"), ("queue", "mail"), ("kind", "send"), ("reason", "failed")]);
     for (route, gets, _) in routes() {
         for id in 1..=5 {
