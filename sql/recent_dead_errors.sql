@@ -9,7 +9,7 @@
 --
 -- Returns one row per group and error:
 --   line          the first line of the last error, at most 500 characters; null: the jobs have no error
---   jobs          the number of jobs with this error among those that were looked at
+--   jobs          the number of jobs with this error, of the jobs that the statement has read
 --   looked_at     the number of jobs of the group that were looked at
 --   of_errors     the number of errors of the group
 --   last          the job with this error that died last, without payload, metadata, progress and earlier errors

@@ -69,7 +69,7 @@ pub struct DeadError {
     pub reason: String,
     /// The first line of the error, at most 500 characters; `None` if the jobs have no error.
     pub line: Option<String>,
-    /// The number of jobs with this error among those that were looked at.
+    /// The number of jobs with this error, of the jobs that the statement has read.
     pub jobs: u64,
     /// The number of jobs of the group that were looked at.
     pub looked_at: u64,

@@ -12,7 +12,7 @@ const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
 pub struct PassedVariables {
     /// True if all of them are passed on.
     pub all: bool,
-    /// The names of those that are passed on. A name that ends with `*` stands for all that begin so.
+    /// The names of the variables that are passed on. `PG*` stands for all names that begin with `PG`.
     pub names: Vec<String>,
 }
 

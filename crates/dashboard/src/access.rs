@@ -23,7 +23,7 @@ pub enum Right {
     /// Pause and resume queues and schedules.
     Pause,
     /// Change the settings of queues, and remove queues and schedules. How long dead jobs are kept is changed only with
-    /// [`Right::Purge`], since upkeep deletes those that are older.
+    /// [`Right::Purge`], since upkeep deletes older dead jobs.
     Settings,
     /// Enqueue jobs, and trigger schedules.
     Enqueue,

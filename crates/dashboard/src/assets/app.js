@@ -5,6 +5,8 @@
 const live = document.getElementById("live");
 const state = document.getElementById("state");
 
+const shortTime = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+
 /** Shows the exact time, in the viewer's zone, in the title of each time. */
 function localize(root) {
     for (const time of root.querySelectorAll("time")) {
@@ -13,7 +15,7 @@ function localize(root) {
         const local = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
         if (time.classList.contains("exact")) time.textContent = local;
         if (time.classList.contains("short"))
-            time.textContent = at.toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+            time.textContent = at.toLocaleString(undefined, shortTime);
         time.title = `${local} (${time.dateTime})`;
     }
 }
