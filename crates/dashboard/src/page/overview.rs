@@ -80,7 +80,7 @@ type LastHour = HashMap<String, Vec<f64>>;
 
 const PARTS: usize = 30;
 /// How long the doctor's findings are shown before it looks again, and how long it may take.
-const FINDINGS_LIFE: Duration = Duration::from_secs(60);
+const FINDINGS_LIFE: Duration = Duration::from_secs(300);
 const EXAMINATION: Duration = Duration::from_secs(20);
 
 pub async fn show(visit: Visit) -> Result<Response, Refusal> {
