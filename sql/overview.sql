@@ -14,13 +14,16 @@ with latency as (
     from reveille.throughput
     where $1 and minute >= date_trunc('minute', now() - interval '4 minutes')
     group by queue
+), served as (
+    select distinct unnest(queues) as queue from reveille.worker_status where alive
 ), queues as (
     select
-        stats.queue, paused, ready, delayed, running, dead, estimated,
+        stats.queue, served.queue is not null as served, paused, ready, delayed, running, dead, estimated,
         extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute,
         parked, mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
     from reveille.queue_stats as stats
     left join latency on latency.queue = stats.queue
+    left join served on served.queue = stats.queue
 ), sums as (
     select
         count(*) as queues, coalesce(sum(ready), 0) as ready, coalesce(sum(delayed), 0) as delayed,

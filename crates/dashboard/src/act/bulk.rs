@@ -65,6 +65,14 @@ impl Deed {
         }
     }
 
+    /// The text of the button that does it. "Cancel" alone would look like the way back.
+    fn button(self) -> &'static str {
+        match self {
+            Deed::Cancel => "Cancel the jobs",
+            other => other.title(),
+        }
+    }
+
     /// Says what the deed means for the jobs.
     fn meaning(self) -> &'static str {
         match self {
@@ -254,7 +262,8 @@ fn form(visit: &Visit, wish: &Wish) -> Markup {
             @if let Some(sealed) = wish.sealed.as_ref().filter(|_| wish.deed == Deed::Purge) {
                 (sealed.confirmation(wrong.is_some()))
             }
-            button.(if wish.deed == Deed::Purge { "danger" } else { "main" }) type="submit" { (wish.deed.title()) }
+            @let class = if matches!(wish.deed, Deed::Cancel | Deed::Purge) { "danger" } else { "main" };
+            button.(class) type="submit" { (wish.deed.button()) }
             a.act href=(visit.to(&wish.filter.address(&[]))) { "Back" }
         }
         @if let Some(wrong) = wrong {

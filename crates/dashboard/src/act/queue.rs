@@ -38,9 +38,9 @@ pub const SETTINGS: [Setting; 10] = [
         Sort::Number(QueueSettings::max_running_per_key),
     ),
     setting("rate_limit", "Starts per period", "no limit", Sort::Number(QueueSettings::rate_limit)),
-    setting("rate_per_key", "Starts per period and key", "no limit", Sort::Number(QueueSettings::rate_per_key)),
+    setting("rate_per_key", "Starts per key and period", "no limit", Sort::Number(QueueSettings::rate_per_key)),
     setting("rate_period", "Period", "1s", Sort::Time(QueueSettings::rate_period)),
-    setting("rate_burst", "Starts at once after a rest", "1", Sort::Number(QueueSettings::rate_burst)),
+    setting("rate_burst", "Burst", "1", Sort::Number(QueueSettings::rate_burst)),
     setting("retention", "Keep finished jobs for", "1day", Sort::Time(QueueSettings::retention)),
     setting("dead_retention", "Keep dead jobs for", "always", Sort::Time(QueueSettings::dead_retention)),
     setting("ordered", "In order per key", "", Sort::Flag(QueueSettings::ordered)),
@@ -128,7 +128,8 @@ impl Setting {
 }
 
 fn refused(problem: String) -> Refusal {
-    Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, format!("{problem} Nothing was changed."))
+    let text = format!("{problem} Nothing was changed. Go back to the form to correct it.");
+    Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
 /// Draws the settings as a form.
@@ -153,6 +154,11 @@ pub fn form(visit: &Visit, name: &str, settings: Option<&Record>) -> Markup {
                 }
             }
             button.main type="submit" { "Save" }
+        }
+        p.hint {
+            "A period of 1s and 5 starts per period: 5 jobs start each second, and the burst is how many start at once \
+             after a time without a start. In order: the jobs of a key run one after the other. Without waking, \
+             workers find new jobs at their next poll only."
         }
         (parts::button(visit, "queue/remove", "Remove the queue", "", &[("name", name)]))
         span.hint { " Removes the settings and counts of a queue that nothing uses." }

@@ -48,8 +48,22 @@ function morph(old, fresh) {
     while (old.childNodes.length > wanted.length) old.lastChild.remove();
 }
 
+/** What the server has sent last and the page does not show yet. */
+let held = null;
+
+/** True while the pointer or the focus is in a table with buttons: a row that moved away would bring another job there. */
+function isAimed() {
+    return [...live.querySelectorAll("tbody:hover, tbody:focus-within")].some((body) => body.querySelector("button"));
+}
+
 /** Draws what the server sent in place of what the page shows. */
 function draw(markup) {
+    held = null;
+    if (isAimed()) {
+        held = markup;
+        return show("held while you point at a row", "held");
+    }
+    show("live", "live");
     const fresh = document.createElement("div");
     fresh.innerHTML = markup;
     localize(fresh);
@@ -82,6 +96,15 @@ function connect() {
 
 document.addEventListener("visibilitychange", connect);
 window.addEventListener("pagehide", () => stream?.close());
+
+/** Draws what was held, once neither pointer nor focus is in the table. */
+function release() {
+    if (held !== null && !isAimed()) draw(held);
+}
+
+document.addEventListener("pointerover", release);
+document.documentElement.addEventListener("pointerleave", release);
+document.addEventListener("focusout", () => setTimeout(release));
 
 function rows() {
     return [...live.querySelectorAll("tbody tr[data-href]")];

@@ -74,8 +74,10 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
         }
         h2 { "Target" }
         pre tabindex="0" aria-label="Target" { (laid_out(&action.target)) }
-        h2 { "Detail" }
-        pre tabindex="0" aria-label="Detail" { (laid_out(&action.detail)) }
+        @if action.detail.as_object().is_none_or(|detail| !detail.is_empty()) {
+            h2 { "Detail" }
+            pre tabindex="0" aria-label="Detail" { (laid_out(&action.detail)) }
+        }
     };
     Ok(Page { title: format!("Action {id}"), section: Section::Actions, body })
 }

@@ -94,6 +94,15 @@ pub fn target(visit: &Visit, action: &ActionRow) -> Markup {
         @else if let Some(filter) = action.target.get("filter") {
             "jobs " (text::brief(&of_filter(&without_hidden(visit, filter)), 240))
         }
+        @else if text_of("kind").is_some() || text_of("key").is_some() {
+            @for name in ["kind", "key"] {
+                @if let Some(value) = text_of(name) { (name) " " (text::brief(value, 240)) " " }
+            }
+            @match text_of("queue") {
+                Some(queue) => { "in queue " (parts::queue_link(visit, queue)) }
+                None => "in all queues",
+            }
+        }
         @else if let Some(queue) = text_of("queue") { "queue " (parts::queue_link(visit, queue)) }
         @else if let Some(schedule) = text_of("schedule") { "schedule " (text::line(schedule)) }
         @else if let Some(worker) = id_of("worker") { "worker " (worker) }
@@ -135,7 +144,18 @@ fn of_filter(filter: &Value) -> String {
     }
 }
 
+/// Draws how an action ended. A change that met a job in another state has changed nothing.
 pub fn state(action: &ActionRow) -> Markup {
+    let why_not = match action.detail.get("answer").and_then(Value::as_str) {
+        Some("finished") => Some("it had finished"),
+        Some("dead") => Some("it was dead"),
+        Some("running") => Some("it was running"),
+        Some("unknown") => Some("it was gone"),
+        _ => None,
+    };
+    if let Some(why_not) = why_not {
+        return html! { (parts::badge("no change", "warn")) span.soft { " " (why_not) } };
+    }
     let class = match action.state {
         ActionState::Done => "good",
         ActionState::Running => "run",

@@ -8,6 +8,7 @@ use reveille::job::{JobState, Payload};
 
 use super::{Id, jobs};
 use crate::access::Right;
+use crate::act::pause;
 use crate::dashboard::Field;
 use crate::draw::shell::Section;
 use crate::draw::{json, number, parts, text, time};
@@ -55,6 +56,7 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
             @if can_be_edited(&visit, &job) { a.act href=(visit.to(&format!("jobs/{id}/edit"))) { "Edit" } }
         }
         (facts(&visit, &job))
+        @if job.state == JobState::Parked { (pause::of_job(&visit, &job).await) }
         h2 { "Life" }
         (timeline(&visit, &job))
         (values(&visit, &job))

@@ -10,7 +10,7 @@ use reveille::admin::{JobPage, JobRow, REASONS};
 use reveille::job::JobState;
 
 use crate::access::Right;
-use crate::act::bulk;
+use crate::act::{bulk, pause};
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{text, time};
@@ -31,7 +31,7 @@ const STATES: [(&str, &str); 10] = [
     ("delayed", "Delayed"),
     ("parked", "Parked"),
     ("running", "Running"),
-    ("failing", "Failing"),
+    ("failing", "Retrying"),
     ("stuck", "Stuck"),
     ("dead", "Dead"),
     ("completed", "Completed"),
@@ -44,17 +44,33 @@ const LESS_USED: [&str; 7] = ["tag", "newer", "older", "error", "payload", "reas
 const ORDERS: [(&str, &str); 3] = [("due", "due time"), ("created", "enqueued"), ("finished", "ended")];
 
 pub async fn show(visit: Visit) -> Result<Response, Refusal> {
-    if let Some(id) = visit.param("id").and_then(|id| id.parse::<i64>().ok()) {
+    if let Some(Ok(id)) = wanted_id(&visit) {
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, visit.to(&format!("jobs/{id}")))]).into_response());
     }
     serve::page(visit, draw).await
 }
 
+/// Returns the id that the form asks for, if it asks for one.
+///
+/// # Errors
+/// What is wrong with it, for the visitor.
+fn wanted_id(visit: &Visit) -> Option<Result<i64, String>> {
+    let id = visit.param("id").map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())?;
+    Some(id.parse().map_err(|_| format!("{id:?} is no id of a job. An id is a whole number, such as 12239.")))
+}
+
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
-    let body = match JobFilter::of_visit(&visit) {
+    let filter = wanted_id(&visit).transpose().and_then(|_| JobFilter::of_visit(&visit));
+    let body = match filter {
         Ok(filter) => html! {
             h1 { "Jobs" }
             (form(&visit, &filter.fields))
+            @if filter.field("state") == Some("parked") {
+                @match filter.field("queue") {
+                    Some(queue) => (pause::of_queue(&visit, queue).await),
+                    None => (pause::list(&visit, &[]).await),
+                }
+            }
             (list(&visit, &filter).await)
         },
         Err(problem) => {
@@ -135,10 +151,22 @@ async fn list(visit: &Visit, filter: &JobFilter) -> Markup {
     parts::reading(&page, |page| {
         html! {
             (bulk::links(visit, filter))
-            (table(visit, "Jobs", &page.jobs))
+            @if page.jobs.is_empty() { p.empty { (none_in(filter.field("state"))) } }
+            @else { (table(visit, "Jobs", &page.jobs)) }
             (more(visit, filter, page))
         }
     })
+}
+
+/// Says that a list is empty, and where else to look.
+fn none_in(state: Option<&str>) -> &'static str {
+    match state {
+        Some("failing") => {
+            "No job waits for a retry. Failed jobs that ran again are in Completed, or in Dead if no attempt was left."
+        }
+        Some("stuck") => "No job ignores a request to stop. Jobs that run for long are in Running, the oldest last.",
+        _ => "No job passes the filter.",
+    }
 }
 
 /// Draws how far the list reaches, and the way on.
@@ -187,6 +215,9 @@ fn row(visit: &Visit, job: &JobRow) -> Markup {
                 (text::brief(&job.kind, 256))
                 @if let Some(key) = &job.key { div.soft { "key " (text::brief(key, 60)) } }
                 @for tag in job.tags.iter().take(5) { span.tag { (text::brief(tag, 30)) } }
+                @if let Some(failed) = job.errors().last() {
+                    div.soft.narrow { (text::brief(&redact::error(visit, job, &failed.error), 60)) }
+                }
             }
             td.wide { (queue(visit, job)) }
             td.n.wide {
@@ -242,7 +273,10 @@ pub fn buttons(visit: &Visit, job: &JobRow) -> Markup {
     let (retry, again) = (visit.may(Right::Retry), visit.may(Right::Retry));
     html! {
         @match job.state {
-            JobState::Delayed if retry => (parts::button(visit, &path("retry"), "Retry now", "r", &[])),
+            JobState::Delayed if retry => {
+                @let name = if job.failures > 0 { "Retry now" } else { "Run now" };
+                (parts::button(visit, &path("retry"), name, "r", &[]))
+            }
             JobState::Dead if visit.may(Right::Revive) => (parts::button(visit, &path("retry"), "Revive", "r", &[])),
             JobState::Completed | JobState::Cancelled if again => {
                 (parts::once_button(visit, &path("again"), "Run again", "r", &[]))

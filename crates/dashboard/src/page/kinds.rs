@@ -10,6 +10,7 @@ use reveille::admin::{DeadJobs, DeadKind, KindHistory, Record, View};
 
 use super::column;
 use crate::access::Right;
+use crate::act::pause;
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{chart, number, text};
@@ -98,7 +99,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
         admin.dead_kinds(&of, MOST_DEAD_KINDS).await
     });
     let histories = visit.read("kind histories", |admin| async move { admin.kind_histories(BAR, BARS).await });
-    let (stats, dead, histories) = futures::join!(stats, dead, histories);
+    let (stats, dead, histories, pauses) = futures::join!(stats, dead, histories, pause::read(&visit));
     let tabs = Order::ALL.map(|(tab, name, title)| (title, format!("kinds?sort={name}"), tab == order));
     let body = html! {
         div.bar { h1 { "Kinds" } span.soft { "attempts of the last hour" } }
@@ -106,6 +107,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
             let empty = (&[][..], &[][..]);
             let dead = dead.value.as_ref().map_or(empty.0, Vec::as_slice);
             let histories = histories.value.as_ref().map_or(empty.1, Vec::as_slice);
+            let pauses = pauses.value.as_ref().map_or(&[][..], Vec::as_slice);
             let mut kinds = joined(&visit, stats, dead, histories);
             order.sort(&mut kinds);
             match kinds.is_empty() {
@@ -115,7 +117,11 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
                          seconds after its first attempt."
                     }
                 },
-                false => html! { (parts::tabs(&visit, "Order", &tabs)) (table(&visit, &kinds)) (notes(&kinds, dead)) },
+                false => html! {
+                    (parts::tabs(&visit, "Order", &tabs))
+                    (table(&visit, &kinds, pauses))
+                    (notes(&kinds, dead))
+                },
             }
         }))
         (parts::reading(&dead, |_| html! {}))
@@ -158,7 +164,7 @@ fn counted_seconds(now: SystemTime) -> f64 {
     (3600 - COUNTED_SECONDS + now % COUNTED_SECONDS) as f64
 }
 
-fn table(visit: &Visit, kinds: &[(Name, Kind)]) -> Markup {
+fn table(visit: &Visit, kinds: &[(Name, Kind)], pauses: &[Record]) -> Markup {
     let columns = [
         Column::Text("Kind"),
         Column::Number("Attempts"),
@@ -169,24 +175,24 @@ fn table(visit: &Visit, kinds: &[(Name, Kind)]) -> Markup {
         Column::Number("Run p95"),
         Column::Wide("Last day"),
         Column::Number("Dead"),
+        Column::Wide("Change"),
     ];
     let seconds = counted_seconds(SystemTime::now());
     let rows = html! {
         @for ((queue, name), kind) in kinds {
             @let query = format!("kind={}&queue={}", text::in_query(name), text::in_query(queue));
             @let link = visit.to(&format!("jobs?{query}"));
+            @let paused = pause::of_kind(pauses, queue, name);
             @let time = |seconds: Option<f64>| seconds.map(number::seconds).unwrap_or_default();
             tr data-href=(link) data-key=(format!("{queue} {name}")) {
                 th.long scope="row" {
                     @if name == OTHER { (OTHER) } @else { a href=(link) { (text::line(name)) } }
+                    @if paused.is_some() { (parts::badge("paused", "warn")) }
                     span.sub {
                         (parts::queue_link(visit, queue))
                         @if visit.may(Right::Enqueue) && name != OTHER {
                             " · " a href=(visit.to(&format!("enqueue?{query}"))) { "enqueue" }
                         }
-                    }
-                    @if visit.may(Right::Pause) && name != OTHER {
-                        (parts::button(visit, "pause", "Pause", "", &[("queue", queue), ("kind", name)]))
                     }
                 }
                 td.n { (parts::count(kind.attempts())) span.sub { (number::rate(kind.attempts() as f64 / seconds)) } }
@@ -205,6 +211,13 @@ fn table(visit: &Visit, kinds: &[(Name, Kind)]) -> Markup {
                         None => span.none { "–" },
                         Some(0) => span.none { "0" },
                         Some(dead) => a.bad href=(visit.to(&format!("dead?{query}"))) { (number::count(dead)) },
+                    }
+                }
+                td.acts {
+                    @match &paused {
+                        Some(paused) => (pause::resume_button(visit, paused, Some(("from", "kinds")))),
+                        None if name == OTHER => {}
+                        None => (pause::button(visit, queue, ("kind", name), ("from", "kinds"))),
                     }
                 }
             }

@@ -73,6 +73,14 @@ pub struct Queue {
     pub oldest_ready_seconds: Option<f64>,
     pub completed_last_minute: u64,
     pub failed_last_minute: u64,
+    pub served: bool,
+}
+
+impl Queue {
+    /// True if jobs wait, and no living worker works the queue.
+    pub fn lacks_workers(&self) -> bool {
+        !self.served && self.ready + self.delayed > 0
+    }
 }
 
 /// The ended attempts of a queue, in 30 parts of the last hour.
@@ -190,7 +198,7 @@ fn if_any(needs_attention: bool, class: &str) -> &str {
 
 fn workers(sums: &Sums) -> String {
     let slots = if sums.slots == 1 { "slot" } else { "slots" };
-    format!("{}, {} {slots}", number::count(sums.workers), number::count(sums.slots))
+    format!("{} ({} {slots})", number::count(sums.workers), number::count(sums.slots))
 }
 
 fn table(visit: &Visit, queues: &[Queue], last_hour: Option<&LastHour>) -> Markup {
@@ -212,6 +220,7 @@ fn table(visit: &Visit, queues: &[Queue], last_hour: Option<&LastHour>) -> Marku
                 th scope="row" {
                     (parts::queue_link(visit, &queue.queue))
                     @if queue.paused { (parts::badge("paused", "warn")) }
+                    @if queue.lacks_workers() { (parts::badge("no worker", "warn")) }
                     @if queue.parked > 0 { (parts::badge(&format!("{} parked", number::count(queue.parked)), "warn")) }
                 }
                 td.wide {

@@ -10,6 +10,7 @@ use reveille::job::JobState;
 use super::jobs;
 use super::overview::Queue;
 use crate::access::Right;
+use crate::act::pause;
 use crate::draw::chart::{self, Series};
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
@@ -43,6 +44,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let name = name(&visit)?;
     let body = html! {
         (head(&visit, &name).await)
+        (pause::of_queue(&visit, &name).await)
         (charts(&visit, &name).await)
         (running(&visit, &name).await)
         (waiting(&visit, &name).await)
@@ -57,9 +59,14 @@ async fn head(visit: &Visit, name: &str) -> Markup {
     let read = |row: Option<Record>| row.map(|row| row.decode::<Queue>("queue")).transpose();
     let queue = visit.read(format!("queue {name}"), |admin| async move { admin.queue(&of).await.and_then(read) }).await;
     let is_paused = matches!(&queue.value, Ok(Some(queue)) if queue.paused);
+    let lacks_workers = matches!(&queue.value, Ok(Some(queue)) if queue.lacks_workers());
     html! {
         div.bar {
-            h1 { "Queue " (text::line(name)) @if is_paused { (parts::badge("paused", "warn")) } }
+            h1 {
+                "Queue " (text::line(name))
+                @if is_paused { (parts::badge("paused", "warn")) }
+                @if lacks_workers { (parts::badge("no worker", "warn")) }
+            }
             @if visit.may(Right::Pause) {
                 @if is_paused { (parts::button(visit, "queue/resume", "Resume", "", &[("name", name)])) }
                 @else { (parts::button(visit, "queue/pause", "Pause", "", &[("name", name)])) }
@@ -77,6 +84,7 @@ fn figures(visit: &Visit, queue: &Queue) -> Markup {
     let jobs = |state: &str| Some(visit.to(&format!("jobs?state={state}&queue={name}")));
     let about = |n| number::about(n, queue.estimated);
     let rate = number::rate(queue.completed_last_minute as f64 / 60.0);
+    let failed = number::rate(queue.failed_last_minute as f64 / 60.0);
     html! {
         dl.figures {
             (parts::figure("Ready", &about(queue.ready), jobs("ready"), ""))
@@ -86,6 +94,7 @@ fn figures(visit: &Visit, queue: &Queue) -> Markup {
             (parts::figure("Dead", &number::count(queue.dead), jobs("dead"), if queue.dead > 0 { "bad" } else { "" }))
             (parts::figure("Oldest ready", &queue.oldest_ready_seconds.map_or("–".into(), number::seconds), None, ""))
             (parts::figure("Completed", &rate, jobs("completed"), ""))
+            (parts::figure("Failed", &failed, jobs("failing"), if queue.failed_last_minute > 0 { "warn" } else { "" }))
         }
     }
 }
@@ -176,7 +185,8 @@ async fn keys(visit: &Visit, name: &str) -> Markup {
     let queue = name.to_owned();
     let keys = visit.read(format!("keys {name}"), |admin| async move { admin.waiting_keys(&queue).await }).await;
     parts::reading(&keys, |rows| {
-        let columns = [Column::Text("Key"), Column::Number("Waiting"), Column::Number("Running")];
+        let columns =
+            [Column::Text("Key"), Column::Number("Waiting"), Column::Number("Running"), Column::Wide("Change")];
         let has_more = rows.iter().any(|row| row.decode("has_more").unwrap_or(false));
         html! {
             @if !rows.is_empty() {
@@ -196,6 +206,7 @@ fn key_row(visit: &Visit, queue: &str, row: &Record) -> Markup {
             th scope="row" { a href=(link) { (text::line(&key)) } }
             td.n { (number::count(waiting)) @if waiting >= 1_000 { " or more" } }
             td.n { (parts::count(row.decode("running").unwrap_or(0))) }
+            td.acts { (pause::button(visit, queue, ("key", &key), ("from_queue", queue))) }
         }
     }
 }

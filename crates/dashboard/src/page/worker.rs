@@ -56,10 +56,13 @@ async fn draw(visit: Visit, id: i64) -> Result<Page, Refusal> {
 fn stop_button(visit: &Visit, worker: &Worker) -> Markup {
     let action = format!("workers/{}/stop", worker.id);
     let question = format!(
-        "Stop {}? It takes no more jobs, ends the {} that it runs, and then its process ends. What starts your \
+        "Stop {}? It takes no more jobs, finishes the {} that it runs, and then its process ends. What starts your \
          processes may start it again.",
         worker.name(),
-        worker.running
+        match worker.running {
+            1 => "job".to_owned(),
+            running => format!("{} jobs", number::count(running)),
+        }
     );
     html! {
         // A worker that works queues which the visitor does not see is not theirs to stop.

@@ -17,6 +17,7 @@ mod headers;
 mod hostile;
 mod hosts;
 mod kinds;
+mod lists;
 mod once;
 mod outage;
 mod paths;

@@ -136,7 +136,7 @@ async fn a_paused_queue_among_very_many_can_be_resumed() {
     let queue = get(&site, "/queue?name=idle").await.body;
     assert!(queue.contains("paused") && queue.contains("action=\"queue/resume\""), "{queue}");
     let overview = get(&site, "/").await.body;
-    assert!(overview.contains("queue <strong>idle</strong>"), "{overview}");
+    assert!(overview.contains("<strong>queue idle</strong>"), "{overview}");
     let form = shown(&overview, "resume");
     let resumed = post(&site, "/resume", &with(&form, &[])).await;
     assert_eq!(resumed.status, StatusCode::SEE_OTHER, "{}", resumed.body);

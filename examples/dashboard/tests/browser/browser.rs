@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource, MouseActions, PointerAction};
 use fantoccini::elements::Element;
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -164,6 +165,13 @@ impl Browser {
             Ok(element) => element.click().await.unwrap(),
             Err(_) => panic!("no {text:?} to click on {}:\n{}", self.address().await, self.text().await),
         }
+    }
+
+    /// Moves the pointer over an element.
+    pub async fn point_at(&self, css: &str) {
+        let element = self.find(css).await;
+        let over = PointerAction::MoveToElement { element, duration: None, x: 0.0, y: 0.0 };
+        self.client.perform_actions(MouseActions::new("mouse".into()).then(over)).await.unwrap();
     }
 
     /// Writes into a field of a form, in place of what it has.

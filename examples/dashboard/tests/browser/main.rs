@@ -63,6 +63,22 @@ async fn a_page_stays_up_to_date_and_keeps_what_is_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_stay_where_the_pointer_is() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    let first = site.enqueue("later", "'{}'").await;
+    browser.open(&site.page("jobs?kind=later")).await;
+    browser.wait_for("live").await;
+    browser.point_at("td.acts button").await;
+    let second = site.enqueue("later", "'{}'").await;
+    browser.wait_for("held while you point at a row").await;
+    assert!(!browser.text().await.contains(&second.to_string()));
+    browser.point_at("h1").await;
+    browser.wait_for(&second.to_string()).await;
+    assert!(browser.text().await.contains(&first.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_retried_cancelled_edited_and_run_again_by_clicks() {
     let (site, browser) = (Site::start().await, Browser::start().await);
     site.log_in(&browser, "ada", "lovelace").await;

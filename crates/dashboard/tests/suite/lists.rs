@@ -1,0 +1,53 @@
+//! What lists say when they have nothing to show, and what they point out.
+
+use crate::browser::Browser;
+use crate::harness::database;
+
+#[tokio::test]
+async fn a_text_that_is_no_id_is_refused_and_lists_no_jobs() {
+    let database = database().await;
+    database.run("insert into reveille.jobs (kind) values ('k')").await;
+    let browser = Browser::of(&database);
+    for id in ["abc", "12%2C13"] {
+        let page = browser.page(&format!("jobs?id={id}")).await;
+        assert!(page.contains("is no id of a job") && !page.contains("All that match"), "{page}");
+    }
+    assert!(browser.get("jobs?id=+7+").await.leads_to.ends_with("jobs/7"));
+}
+
+#[tokio::test]
+async fn an_empty_list_says_where_else_to_look() {
+    let browser = Browser::of(&database().await);
+    assert!(browser.page("jobs?state=failing").await.contains("Failed jobs that ran again are in Completed"));
+    assert!(browser.page("jobs?state=stuck").await.contains("No job ignores a request to stop."));
+    assert!(browser.page("jobs?kind=none").await.contains("No job passes the filter."));
+}
+
+#[tokio::test]
+async fn a_queue_with_waiting_jobs_and_no_worker_is_pointed_out() {
+    let database = database().await;
+    database.run("insert into reveille.jobs (queue, kind) values ('mail', 'k')").await;
+    let browser = Browser::of(&database);
+    for page in ["", "queue?name=mail"] {
+        assert!(browser.page(page).await.contains(">no worker<"), "{page}");
+    }
+    let worker = "insert into reveille.workers (id, host, pid, version, queues, slots)
+        values (1, 'host', 1, '0', array['mail'], 4)";
+    database.run(worker).await;
+    let browser = Browser::of(&database);
+    for page in ["", "queue?name=mail"] {
+        assert!(!browser.page(page).await.contains(">no worker<"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_that_came_too_late_is_recorded_as_no_change() {
+    let database = database().await;
+    database.run("insert into reveille.jobs (kind) values ('k')").await;
+    let admin = database.admin().acting_as("ada", "command").unwrap();
+    admin.cancel(1).await.unwrap();
+    assert!(!Browser::of(&database).page("actions").await.contains("no change"));
+    admin.cancel(1).await.unwrap();
+    let actions = Browser::of(&database).page("actions").await;
+    assert!(actions.contains("no change") && actions.contains("it had finished"), "{actions}");
+}
