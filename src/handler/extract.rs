@@ -15,6 +15,7 @@ use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::attempt::Attempt;
 use crate::handler::cancellation::{Cancellation, KeptSlot};
+use crate::handler::output::Outputs;
 use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
@@ -36,12 +37,13 @@ struct Inner {
     started: Instant,
     /// The last transaction in which the handler has completed the job.
     completed_in: Mutex<Option<String>>,
-    job: ReservedJob,
+    job: Arc<ReservedJob>,
     /// True if a store holds the job. In [`Worker::attempt`](crate::Worker::attempt), no store does.
     is_stored: bool,
     timeout: Option<Duration>,
     cancellation: Cancellation,
     states: Arc<States>,
+    outputs: Arc<dyn Outputs>,
     /// The handler's progress, once the handler has reported progress.
     progress: OnceLock<Arc<Progress>>,
 }
@@ -54,12 +56,12 @@ impl Context {
         timeout: Option<Duration>,
         cancellation: Cancellation,
         states: Arc<States>,
+        outputs: Arc<dyn Outputs>,
     ) -> Context {
-        let (started, completed_in) = (Instant::now(), Mutex::default());
-        let progress = OnceLock::new();
+        let (job, started, completed_in, progress) = (Arc::new(job), Instant::now(), Mutex::default(), OnceLock::new());
         let inner =
-            Arc::new(Inner { driver, started, completed_in, job, is_stored, timeout, cancellation, states, progress });
-        Context { inner, changed: None }
+            Inner { driver, started, completed_in, job, is_stored, timeout, cancellation, states, outputs, progress };
+        Context { inner: Arc::new(inner), changed: None }
     }
 
     /// The id of the job.
@@ -182,8 +184,9 @@ impl Context {
     }
 
     fn reports(&self) -> &Arc<Progress> {
-        let Inner { driver, job, .. } = &*self.inner;
-        self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
+        let Inner { driver, job, outputs, .. } = &*self.inner;
+        let progress = || Progress::new(Arc::clone(driver), Arc::clone(job), Arc::clone(outputs));
+        self.inner.progress.get_or_init(|| Arc::new(progress()))
     }
 
     /// Completes the job in a transaction of the handler. After this, commit the transaction and return. The handler's

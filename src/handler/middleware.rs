@@ -8,13 +8,15 @@ use std::time::Duration;
 pub use futures::future::BoxFuture;
 use tracing::Span;
 
-use crate::driver::{Ending, FailureReason};
+use crate::driver::{Ending, Failure, FailureReason};
 use crate::error::{Error, Result};
 use crate::handler::Registered;
 use crate::handler::extract::Context;
+use crate::handler::output::{Output, Outputs};
 use crate::job::outcome::{Outcome, panicked};
-pub use crate::job::trace_context::TraceContext;
 use crate::job::{NewJob, ReservedJob};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 /// Code around all jobs: for tracing, metrics, or encryption of payloads.
 ///
@@ -58,6 +60,17 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Changes the job of a schedule that a worker is about to declare, as it is stored with the schedule. The worker
+    /// fires the schedule with the job that its code declares, and each job then passes
+    /// [`enqueue`](Middleware::enqueue).
+    ///
+    /// # Errors
+    /// Any error refuses the declaration, and the worker does not start.
+    fn declare(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let _ = job;
+        Ok(())
+    }
+
     /// Changes the span of an attempt before the span is entered. A middleware can give the span its parent in a trace
     /// here.
     fn span(&self, job: &ReservedJob, span: &Span) {
@@ -71,6 +84,20 @@ pub trait Middleware: Send + Sync + 'static {
     /// into a `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
+    }
+
+    /// Changes what an attempt writes to the store: its result, its progress, or the text of its error. This also gets
+    /// the errors that [`work`](Middleware::work) does not see: of a timeout, and of a panic.
+    ///
+    /// `job` is the job as reserved, with its stored payload. For the error of a lost attempt, which another worker
+    /// writes, this is not called.
+    ///
+    /// # Errors
+    /// After an error or a panic, nothing of the output is stored: a result or a report of progress is dropped, and
+    /// the text of the error is replaced. The job ends as it would have ended.
+    fn store(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let _ = (job, output);
+        Ok(())
     }
 
     /// Takes note of the end of an attempt, even an end by a timeout, by a panic, or by the death of the worker.
@@ -94,7 +121,7 @@ pub struct AttemptEnd<'a> {
     pub job: Option<&'a ReservedJob>,
     /// The kind of the end.
     pub kind: EndKind,
-    /// The error of the failure, as recorded with the job; `None` if the attempt did not fail.
+    /// The error of the failure, before [`Middleware::store`] changes it; `None` if the attempt did not fail.
     pub error: Option<&'a str>,
     /// True if the job is dead, so that no further attempt is made.
     pub is_dead: bool,
@@ -178,12 +205,20 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
         (**self).enqueue(job)
     }
 
+    fn declare(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        (**self).declare(job)
+    }
+
     fn span(&self, job: &ReservedJob, span: &Span) {
         (**self).span(job, span);
     }
 
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         (**self).work(context, next)
+    }
+
+    fn store(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        (**self).store(job, output)
     }
 
     fn ended(&self, end: &AttemptEnd<'_>) {
@@ -228,6 +263,43 @@ impl Middlewares {
         Ok(job)
     }
 
+    /// Returns the schedules as they are stored.
+    #[cfg(feature = "schedules")]
+    pub(crate) fn declare(&self, schedules: &[Schedule]) -> Result<Vec<Schedule>> {
+        let mut schedules = schedules.to_vec();
+        for schedule in &mut schedules {
+            self.0
+                .iter()
+                .rev()
+                .try_for_each(|middleware| middleware.declare(&mut schedule.job))
+                .map_err(Error::refused)?;
+            schedule.check()?;
+        }
+        Ok(schedules)
+    }
+
+    /// Returns the ending as it is stored: its result or its error has passed all middlewares.
+    pub(crate) fn store_ending(&self, job: &ReservedJob, ending: Ending) -> Ending {
+        if self.0.is_empty() {
+            return ending;
+        }
+        let failed = |Failure { reason, error }| match self.pass(job, Output::Error(error)) {
+            Ok(Output::Error(error)) => Failure { reason, error },
+            _ => {
+                Failure { reason, error: "the text of the error was dropped: a middleware refused to store it".into() }
+            }
+        };
+        match ending {
+            Ending::Completed(Some(result)) => match self.pass(job, Output::Result(result)) {
+                Ok(Output::Result(result)) => Ending::Completed(Some(result)),
+                _ => Ending::Completed(None),
+            },
+            Ending::Waiting { failure, delay } => Ending::Waiting { failure: failure.map(failed), delay },
+            Ending::Dead(failure) => Ending::Dead(failed(failure)),
+            ending => ending,
+        }
+    }
+
     pub(crate) fn span(&self, job: &ReservedJob, span: &Span) {
         self.0.iter().for_each(|middleware| middleware.span(job, span));
     }
@@ -254,58 +326,22 @@ impl Middlewares {
     }
 }
 
-/// Carries a trace context from the place where a job is enqueued to the spans of its attempts.
-///
-/// `current` returns the caller's trace from the tracing system of your choice. If a job's metadata already has a
-/// `traceparent`, the job keeps it. The guide `tracing` connects this to OpenTelemetry.
-///
-/// ```
-/// use reveille::{handler::Propagation, job::TraceContext};
-///
-/// # fn in_my_tracing_system() -> Option<(String, Option<String>)> { None }
-/// let propagation = Propagation::new(|| {
-///     let (traceparent, tracestate) = in_my_tracing_system()?;
-///     TraceContext::parse(&traceparent, tracestate.as_deref()).ok()
-/// })
-/// .follow(|span, trace| println!("{span:?} belongs to {}", trace.trace_id()));
-/// ```
-pub struct Propagation {
-    current: Box<dyn Fn() -> Option<TraceContext> + Send + Sync>,
-    follow: Option<Box<Follow>>,
-}
-
-type Follow = dyn Fn(&Span, &TraceContext) + Send + Sync;
-
-impl Propagation {
-    /// Makes the middleware. `current` returns the trace context for a job that is being enqueued, or `None` if there
-    /// is no trace.
-    pub fn new(current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Propagation {
-        Propagation { current: Box::new(current), follow: None }
-    }
-
-    /// Sets the function that gives the span of an attempt its parent, before the span is entered. The function is
-    /// called only for jobs with a trace context.
-    pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
-        self.follow = Some(Box::new(follow));
-        self
-    }
-}
-
-impl Middleware for Propagation {
-    fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        if job.trace().is_none()
-            && let Some(trace) = (self.current)()
-        {
-            job.set_trace(&trace)?;
+impl Outputs for Middlewares {
+    fn pass(&self, job: &ReservedJob, mut output: Output) -> Result<Output> {
+        let (id, name) = (job.reservation.id, output.name());
+        let passing = || self.0.iter().rev().try_for_each(|middleware| middleware.store(job, &mut output));
+        let passed = catch_unwind(AssertUnwindSafe(passing));
+        let passed = passed.unwrap_or_else(|panic| Err(panicked(&*panic).into()));
+        let passed = passed.map_err(|error| Error::invalid(format!("a middleware refused the {name}: {error:#}")));
+        if let Err(error) = &passed {
+            // A log that fails must not change how the job ends.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                tracing::error!(
+                    name: "job.output_dropped", target: "reveille::job", id, output = name, %error,
+                    "a middleware refused to store what an attempt wrote; it is dropped"
+                );
+            }));
         }
-        Ok(())
-    }
-
-    fn span(&self, job: &ReservedJob, span: &Span) {
-        if let Some(follow) = &self.follow
-            && let Some(trace) = job.trace()
-        {
-            follow(span, &trace);
-        }
+        passed.map(|()| output)
     }
 }

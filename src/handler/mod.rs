@@ -42,14 +42,18 @@ pub(crate) mod cancellation;
 pub(crate) mod extract;
 pub(crate) mod gather;
 pub(crate) mod middleware;
+pub(crate) mod output;
 pub(crate) mod progress;
+pub(crate) mod propagation;
 
 pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
 pub use cancellation::{Cancellation, KeptSlot, StopReason};
 pub use extract::{Context, Extract, State, States};
 pub use gather::Gather;
-pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagation};
+pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next};
+pub use output::Output;
+pub use propagation::Propagation;
 
 /// An async function that works jobs of one kind.
 ///

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::job::Reservation;
+use crate::handler::output::{Output, Outputs};
+use crate::job::ReservedJob;
 use crate::job::payload::Payload;
 
 /// The shortest time between two writes.
@@ -18,7 +19,8 @@ const LARGEST: usize = 8 * 1024;
 /// The progress of one attempt.
 pub(crate) struct Progress {
     driver: Arc<dyn Driver>,
-    reservation: Reservation,
+    job: Arc<ReservedJob>,
+    outputs: Arc<dyn Outputs>,
     /// This lock is held while a report is written, so that reports are written in their order.
     writing: tokio::sync::Mutex<()>,
     reports: Mutex<Reports>,
@@ -37,8 +39,8 @@ struct Reports {
 }
 
 impl Progress {
-    pub(crate) fn new(driver: Arc<dyn Driver>, reservation: Reservation) -> Progress {
-        Progress { driver, reservation, writing: tokio::sync::Mutex::default(), reports: Mutex::default() }
+    pub(crate) fn new(driver: Arc<dyn Driver>, job: Arc<ReservedJob>, outputs: Arc<dyn Outputs>) -> Progress {
+        Progress { driver, job, outputs, writing: tokio::sync::Mutex::default(), reports: Mutex::default() }
     }
 
     pub(crate) async fn report(self: &Arc<Self>, progress: Payload) -> Result<()> {
@@ -85,7 +87,7 @@ impl Progress {
     }
 
     fn dropped(&self, error: &Error) {
-        let id = self.reservation.id;
+        let id = self.job.reservation.id;
         tracing::warn!(
             name: "job.progress_dropped", target: "reveille::job", id, %error,
             "a report of progress was dropped; the job goes on"
@@ -100,7 +102,8 @@ impl Progress {
             reports.latest.take().filter(|_| !reports.closed)
         };
         let Some(latest) = latest else { return Ok(()) };
-        match self.driver.progress(&self.reservation, &latest).await {
+        let Output::Progress(latest) = self.outputs.pass(&self.job, Output::Progress(latest))? else { return Ok(()) };
+        match self.driver.progress(&self.job.reservation, &latest).await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.reports().lost = true;
@@ -116,7 +119,7 @@ impl Progress {
     }
 
     fn lost(&self) -> Error {
-        Error::lost(format!("this worker no longer holds job {}; stop working on the job", self.reservation.id))
+        Error::lost(format!("this worker no longer holds job {}; stop working on the job", self.job.reservation.id))
     }
 
     fn reports(&self) -> MutexGuard<'_, Reports> {

@@ -131,7 +131,8 @@ impl FireSchedules {
     async fn look(&mut self) -> Result<FireResult> {
         let worker = self.shared.id();
         if worker != self.declared_by {
-            self.shared.driver.declare(worker, &self.declared).await?;
+            let stored = self.shared.attempts.middlewares.declare(&self.declared)?;
+            self.shared.driver.declare(worker, &stored).await?;
             self.declared_by = worker;
         }
         let mut due = self.shared.driver.due_schedules(MOST_SCHEDULES).await?;

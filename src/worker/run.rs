@@ -81,10 +81,12 @@ impl RunningWorker {
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         #[cfg(feature = "schedules")]
         let declared = worker.schedules;
+        #[cfg(feature = "schedules")]
+        let stored = attempts.middlewares.declare(&declared)?;
         let Worker { driver, queues, options, health, .. } = worker;
         driver.register(&info).await?;
         #[cfg(feature = "schedules")]
-        if let Err(error) = driver.declare(info.id, &declared).await {
+        if let Err(error) = driver.declare(info.id, &stored).await {
             leave(&*driver, info.id).await;
             return Err(error);
         }

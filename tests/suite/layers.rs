@@ -26,7 +26,7 @@ const ORDER: &[(&str, &str)] = &[
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod attempt cancellation progress extract batch gather middleware"),
+    ("handler", "mod attempt cancellation output progress extract batch gather middleware propagation"),
     ("enqueue", "await_end builder mod json"),
     (
         "worker",

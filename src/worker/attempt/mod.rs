@@ -94,6 +94,7 @@ impl Attempts {
             timeout,
             held.cancellation.clone(),
             Arc::clone(&self.states),
+            Arc::<Middlewares>::clone(&self.middlewares),
         );
         quietly(|| tracing::debug!(name: "job.started", target: "reveille::job", "started"));
         held.begin(timeout);
@@ -119,7 +120,7 @@ impl Attempts {
         });
         quietly(|| log(&ending, held.reservation.id));
         self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, kind, started.elapsed()));
-        ending
+        self.middlewares.store_ending(context.job(), ending)
     }
 
     /// Returns the handler of the job, or the ending of a job that must not start.
