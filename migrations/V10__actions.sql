@@ -54,7 +54,8 @@ comment on column reveille.actions.passed_over is
     'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked '
     'them.';
 comment on column reveille.actions.left_over is
-    'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+    'Of a run: the number of jobs that stay dead because live jobs hold their unique keys, or that an edit leaves '
+    'because their payloads are encrypted, and the new one is not.';
 comment on column reveille.actions.refused is 'Of a run: the number of jobs that the server refused to change.';
 comment on column reveille.actions.highest_id is
     'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';
@@ -115,7 +116,8 @@ comment on column reveille.action_status.passed_over is
     'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked '
     'them.';
 comment on column reveille.action_status.left_over is
-    'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+    'Of a run: the number of jobs that stay dead because live jobs hold their unique keys, or that an edit leaves '
+    'because their payloads are encrypted, and the new one is not.';
 comment on column reveille.action_status.refused is 'Of a run: the number of jobs that the server refused to change.';
 comment on column reveille.action_status.highest_id is
     'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';

@@ -10,7 +10,7 @@
 -- Returns one row:
 --   done         the number of jobs that were changed
 --   requested    always 0
---   left_over    always 0
+--   left_over    the number of jobs that were left, since their payloads are encrypted, and the new one is not
 --   passed_over  the ids of the jobs that were not touched, since another session has locked or changed them
 --   the columns of reached
 --
@@ -23,6 +23,10 @@
     for update skip locked
 ), chosen as materialized (
     select locked.id from locked join passing using (id, version)
+), encrypted as materialized (
+    select id from reveille.jobs
+    where id = any (array(select id from chosen)) and jsonb_typeof(payload -> 'reveille_encrypted') = 'number'
+        and $24 is not null and jsonb_typeof($24 -> 'reveille_encrypted') is distinct from 'number'
 ), edited as (
     update reveille.jobs
     set queue = case when $23 ? 'queue' then $23 ->> 'queue' else queue end,
@@ -35,11 +39,11 @@
         end,
         payload = coalesce($24, payload),
         available_at = coalesce($25, now() + make_interval(secs => $26), available_at)
-    where id = any (array(select id from chosen)) and reserved_by is null
+    where id = any (array(select id from chosen except select id from encrypted)) and reserved_by is null
     returning id
 )
 select
-    (select count(*) from edited) as done, 0::bigint as requested, 0::bigint as left_over,
+    (select count(*) from edited) as done, 0::bigint as requested, (select count(*) from encrypted) as left_over,
     array(select id from passing where id not in (select id from chosen)) as passed_over,
     reached.*
 from reached

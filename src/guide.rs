@@ -57,6 +57,7 @@ pub mod features {
     page!(many_jobs, "features/many-jobs.md");
     page!(dashboard, "features/dashboard.md");
     page!(middleware, "features/middleware.md");
+    page!(encryption, "features/encryption.md");
     page!(tracing, "features/tracing.md");
     page!(testing, "features/testing.md");
     page!(prepared, "features/prepared.md");
@@ -86,6 +87,7 @@ pub mod reference {
     page!(command_running, "reference/command-running.md");
     page!(command_output, "reference/command-output.md");
     page!(pipe, "reference/pipe.md");
+    page!(encryption, "reference/encryption.md");
     page!(functions, "reference/functions.md");
     page!(views, "reference/views.md");
     page!(tables, "reference/tables.md");

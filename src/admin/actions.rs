@@ -54,7 +54,8 @@ pub struct ActionRow {
     pub requested: Option<u64>,
     /// Of a run, the number of jobs that changed meanwhile or are locked by another session.
     pub passed_over: Option<u64>,
-    /// Of a run, the number of jobs that stay dead because live jobs hold their unique keys.
+    /// Of a run, the number of jobs that stay dead because live jobs hold their unique keys, or that an edit leaves
+    /// because their payloads are encrypted, and the new one is not.
     pub left_over: Option<u64>,
     /// Of a run, the number of jobs that the server refused to change.
     pub refused: Option<u64>,

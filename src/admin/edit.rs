@@ -93,7 +93,8 @@ impl JobEdit {
         self
     }
 
-    /// Replaces the payload, at most 1 MiB. The payload passes no middleware.
+    /// Replaces the payload, at most 1 MiB. The payload passes no middleware. Plain text does not replace an
+    /// [encrypted](crate::guide::features::encryption) payload.
     pub fn payload(mut self, payload: Payload) -> JobEdit {
         self.payload = Some(payload);
         self
@@ -200,8 +201,8 @@ impl Admin {
     /// ```
     ///
     /// # Errors
-    /// Invalid if no change is given, if a value cannot be stored, or if a dead job is to get a due time; else the
-    /// server's error.
+    /// Invalid if no change is given, if a value cannot be stored, if a dead job is to get a due time, or if plain text
+    /// is to replace an encrypted payload; else the server's error.
     pub async fn edit(&self, id: i64, edit: JobEdit) -> Result<Edited> {
         edit.check()?;
         let edit = edit.params();
@@ -231,6 +232,9 @@ impl Edited {
             "running" => Ok(Edited::Running),
             "dead" => Err(Error::invalid(format!(
                 "cannot edit a job: job {id} is dead, so it has no due time; revive it first, or leave the time out"
+            ))),
+            "encrypted" => Err(Error::invalid(format!(
+                "cannot edit a job: the payload of job {id} is encrypted, and the new one is not; encrypt it first"
             ))),
             "finished" => Ok(Edited::Finished),
             "unknown" => Ok(Edited::Unknown),

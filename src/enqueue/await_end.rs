@@ -10,6 +10,8 @@ use tokio_postgres::types::Type;
 use crate::database::Database;
 use crate::driver::{Failure, FailureReason, Memory, Postgres};
 use crate::error::{Error, Result};
+#[cfg(feature = "encryption")]
+use crate::handler::encryption::{EncryptedField, Encryption};
 use crate::job::payload::Payload;
 use crate::job::{Enqueued, JobState};
 
@@ -46,6 +48,32 @@ impl FinishedJob {
     /// Returns the error of the last failed attempt, even if a later attempt succeeded.
     pub fn last_error(&self) -> Option<&str> {
         Some(&self.errors.last()?.error)
+    }
+
+    /// Returns this job with its result and its errors decrypted.
+    ///
+    /// ```no_run
+    /// # use reveille::{Database, Job, handler::Encryption, job::Enqueued};
+    /// # async fn example<J: Job>(job: Enqueued, database: Database, encryption: Encryption) -> reveille::Result<()> {
+    /// if let Some(finished) = job.finished(&database).await? {
+    ///     let words: usize = finished.decrypt(&encryption, J::KIND)?.decode()?;
+    /// #   drop(words);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Invalid if the result or an error cannot be decrypted; see
+    /// [`Encryption::open`](crate::handler::Encryption::open).
+    #[cfg(feature = "encryption")]
+    pub fn decrypt(mut self, encryption: &Encryption, kind: &str) -> Result<FinishedJob> {
+        let result = self.result.map(|result| encryption.open(kind, EncryptedField::Result, &result));
+        self.result = result.transpose()?;
+        for failure in &mut self.errors {
+            failure.error = encryption.open_error(kind, &failure.error)?;
+        }
+        Ok(self)
     }
 
     /// Decodes the result that the handler returned. A completed job without a result decodes as `null`.

@@ -39,6 +39,8 @@ use crate::job::{Job, check_timeout};
 pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod cancellation;
+#[cfg(feature = "encryption")]
+pub(crate) mod encryption;
 pub(crate) mod extract;
 pub(crate) mod gather;
 pub(crate) mod middleware;
@@ -49,6 +51,8 @@ pub(crate) mod propagation;
 pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
 pub use cancellation::{Cancellation, KeptSlot, StopReason};
+#[cfg(feature = "encryption")]
+pub use encryption::{EncryptedField, Encryption, EncryptionKey};
 pub use extract::{Context, Extract, State, States};
 pub use gather::Gather;
 pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next};

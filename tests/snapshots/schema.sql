@@ -2065,7 +2065,7 @@ COMMENT ON COLUMN reveille.actions.requested IS 'Of a run: the number of running
 
 COMMENT ON COLUMN reveille.actions.passed_over IS 'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked them.';
 
-COMMENT ON COLUMN reveille.actions.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+COMMENT ON COLUMN reveille.actions.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys, or that an edit leaves because their payloads are encrypted, and the new one is not.';
 
 COMMENT ON COLUMN reveille.actions.refused IS 'Of a run: the number of jobs that the server refused to change.';
 
@@ -2137,7 +2137,7 @@ COMMENT ON COLUMN reveille.action_status.requested IS 'Of a run: the number of r
 
 COMMENT ON COLUMN reveille.action_status.passed_over IS 'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked them.';
 
-COMMENT ON COLUMN reveille.action_status.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+COMMENT ON COLUMN reveille.action_status.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys, or that an edit leaves because their payloads are encrypted, and the new one is not.';
 
 COMMENT ON COLUMN reveille.action_status.refused IS 'Of a run: the number of jobs that the server refused to change.';
 

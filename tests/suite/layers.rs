@@ -26,7 +26,8 @@ const ORDER: &[(&str, &str)] = &[
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod attempt cancellation output progress extract batch gather middleware propagation"),
+    ("handler", "mod attempt cancellation output progress extract batch gather middleware propagation encryption"),
+    ("handler/encryption", "mod key envelope"),
     ("enqueue", "await_end builder mod json"),
     (
         "worker",

@@ -27,6 +27,8 @@ mod deaths;
 mod edit;
 mod elsewhere;
 mod encodings;
+mod encryption;
+mod encryption_further;
 mod enqueue;
 mod enqueue_json;
 mod exact_limits;

@@ -321,7 +321,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
         "now()",
         "null",
         "'{\"priority\": 1}'::jsonb",
-        "null",
+        "null::jsonb",
         "null",
         "null",
     ];

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use reveille::dev::Server;
 use reveille::enqueue::{Enqueuer, copy_all, enqueue_all};
-use reveille::handler::Middleware;
+use reveille::handler::{EncryptedField, Encryption, Middleware};
 use reveille::job::{Enqueued, NewJob, Payload, Priority, UniqueMode};
 use reveille::{Context, Database, State, Worker, enqueue};
 use reveille_sqlx_example::{Charge, Failure, SendWelcome, charge_later, create_tables, sign_up, welcome_all, worker};
@@ -227,6 +227,26 @@ async fn jobs_pass_the_middleware_of_their_enqueuer() {
     tx.commit().await.unwrap();
     assert_eq!(application.value("select bool_and((metadata -> 'marked')::bool) from reveille.jobs").await, true);
     assert_eq!(application.jobs().await, 3);
+}
+
+#[tokio::test]
+async fn one_job_many_and_a_copy_are_encrypted() {
+    let application = Application::start().await;
+    let encryption = Arc::new(Encryption::parse("a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap());
+    let enqueuer = Enqueuer::new().middleware(Arc::clone(&encryption));
+    let job = || raw("secret");
+    let mut tx = application.pool.begin().await.unwrap();
+    enqueuer.enqueue(&mut *tx, &job()).await.unwrap();
+    enqueuer.enqueue_all(&mut *tx, &[job()]).await.unwrap();
+    enqueuer.copy_all(&mut *tx, &[job()]).await.unwrap();
+    tx.commit().await.unwrap();
+    let stored = application.value("select jsonb_agg(payload) from reveille.jobs").await;
+    for payload in stored.as_array().unwrap() {
+        let payload = Payload::encode(payload).unwrap();
+        let plain = encryption.open("secret", EncryptedField::Payload, &payload).unwrap();
+        assert_eq!(plain.as_bytes(), b"{}");
+    }
+    assert_eq!(stored.as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]

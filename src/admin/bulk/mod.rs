@@ -26,7 +26,8 @@ pub struct BulkResult {
     /// The number of jobs that were not touched, because they changed after they had passed the filter, or because
     /// another session has locked them.
     pub passed_over: u64,
-    /// The number of jobs that stay dead because live jobs hold their unique keys.
+    /// The number of jobs that stay dead because live jobs hold their unique keys; of an edit, the number of jobs that
+    /// stay unchanged because their payloads are encrypted, and the new one is not.
     pub left_over: u64,
     /// The jobs that the server refused to change. A trigger or constraint that you have added may do that.
     pub refused: Vec<RefusedJob>,
