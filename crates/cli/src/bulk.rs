@@ -38,6 +38,8 @@ struct Words {
     key: &'static str,
     /// What did not happen to a job: "is not cancelled".
     not_done: &'static str,
+    /// Why jobs are left over.
+    left: &'static str,
 }
 
 impl BulkArgs {
@@ -186,7 +188,7 @@ fn report(words: &Words, result: &BulkResult, json: bool) -> Outcome {
         say!("{passed_over} passed over: they changed meanwhile, or another session has locked them");
     }
     if *left_over > 0 {
-        say!("{left_over} stay dead, because live jobs hold their unique keys");
+        say!("{left_over} {}", words.left);
     }
     for RefusedJob { id, error, .. } in refused {
         say!("job {id} {}: {error}", words.not_done);
@@ -204,5 +206,9 @@ fn words(action: &BulkAction) -> Words {
         _ => ("retry", "retrying", "retried", "is not retried"),
     };
     let key = if *action == BulkAction::RunAgain { "again" } else { done };
-    Words { verb, doing, done, key, not_done }
+    let left = match action {
+        BulkAction::Edit(_) => "stay unchanged, because their payloads are encrypted, and the new one is not",
+        _ => "stay dead, because live jobs hold their unique keys",
+    };
+    Words { verb, doing, done, key, not_done, left }
 }

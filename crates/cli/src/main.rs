@@ -20,6 +20,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod edit;
+mod encryption;
 mod enqueue;
 mod enqueue_file;
 mod examples;

@@ -18,7 +18,7 @@ use tracing::field::Field;
 use tracing_subscriber::fmt::format::Writer;
 use unicode_width::UnicodeWidthChar;
 
-use crate::times;
+use crate::{encryption, times};
 
 /// Prints records: with `json` one JSON object per line, else a table of the named columns.
 pub fn print<'a>(records: impl IntoIterator<Item = &'a Record>, columns: &[&str], json: bool) -> io::Result<()> {
@@ -249,7 +249,7 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns a JSON value as text for a person, cut off after 100 characters.
+/// Returns a JSON value as text for a person, cut off after 100 characters. An encrypted value is named as one.
 pub fn cell(json: Option<&str>) -> String {
     const WIDEST: usize = 100;
     let json = json.unwrap_or("null");
@@ -260,6 +260,9 @@ pub fn cell(json: Option<&str>) -> String {
         _ => None,
     };
     let text = text.unwrap_or_else(|| compact(json));
+    if let Some(key) = encryption::key_of(&text) {
+        return plain(&format!("(encrypted with the key {key})"));
+    }
     let mut shown = plain(&text.chars().take(WIDEST).collect::<String>());
     if text.chars().nth(WIDEST).is_some() {
         shown.push('…');

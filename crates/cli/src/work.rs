@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, duration};
+use crate::encryption::{EncryptionOptions, RefuseEncrypted};
 use crate::exec::Program;
 use crate::init::{self, Init};
 use crate::passed_variables::PassedVariables;
@@ -73,6 +74,8 @@ pub struct WorkCommand {
     /// Wait for children a shorter time, by this factor: for tests.
     #[arg(long, hide = true, default_value_t = 1)]
     haste: u32,
+    #[command(flatten)]
+    encryption: EncryptionOptions,
 }
 
 impl WorkCommand {
@@ -80,6 +83,7 @@ impl WorkCommand {
         if self.init.is_wanted() {
             return init::run().await;
         }
+        let encryption = self.encryption.encryption()?;
         let strays = Arc::new(Strays::new(Watchdog::start()?));
         let mut signals = Signals::new()?;
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
@@ -99,6 +103,10 @@ impl WorkCommand {
         if let Some(timeout) = self.timeout {
             worker = worker.timeout(timeout);
         }
+        worker = match &encryption {
+            Some(encryption) => worker.middleware(Arc::clone(encryption)),
+            None => worker.middleware(RefuseEncrypted),
+        };
         let queues = self.queues()?;
         for (name, slots) in &queues {
             worker = worker.queue(name, *slots);
@@ -108,7 +116,8 @@ impl WorkCommand {
             (_, Some(command)) => {
                 let (command, children) = (command.clone(), self.children.into());
                 let (grace, haste) = (self.grace, self.haste);
-                let options = PipeOptions { command, children, queues, passed, strays, database, grace, haste };
+                let options =
+                    PipeOptions { command, children, queues, passed, strays, database, encryption, grace, haste };
                 self.run_pipe(connection, worker, options, stop).await
             }
             (exec, None) => {

@@ -162,7 +162,8 @@ impl BenchWorker {
             let (queues, passed) =
                 (vec![(QUEUE.to_owned(), self.slots)], PassedVariables { all: false, names: vec![] });
             let (children, database, grace) = (self.children, database.clone(), Duration::from_secs(30));
-            let options = PipeOptions { command, children, queues, passed, strays, database, grace, haste: 1 };
+            let options =
+                PipeOptions { command, children, queues, passed, strays, database, encryption: None, grace, haste: 1 };
             let pipe = Pipe::new(options, limits.clone());
             let processes = pipe.start();
             pipe.ready().await?;

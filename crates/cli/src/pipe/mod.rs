@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille::driver::FailureReason;
+use reveille::enqueue::Enqueuer;
+use reveille::handler::Encryption;
 use reveille::worker::SlotLimits;
 use reveille::{Context, Database, Outcome};
 use tokio::sync::watch;
@@ -43,6 +45,7 @@ pub struct PipeOptions {
     pub passed: PassedVariables,
     pub strays: Arc<Strays>,
     pub database: Database,
+    pub encryption: Option<Arc<Encryption>>,
     /// The time that the other runs of a child with a stuck run have.
     pub grace: Duration,
     /// The factor by which the waits for children are shorter.
@@ -106,7 +109,7 @@ impl Pipe {
 
     /// Works one job.
     pub async fn run(self: Arc<Pipe>, context: Context) -> Outcome {
-        let is_alone = context.attempt().failures > 0 && self.has_lost_a_child(context.id()).await;
+        let is_alone = context.attempt().failures > 0 && self.has_lost_a_child(&context).await;
         match self.fleet.give(&context, is_alone).await {
             Ok(given) => given.outcome().await,
             Err(outcome) => outcome,
@@ -114,10 +117,21 @@ impl Pipe {
     }
 
     /// Returns true if the job's last failure was the death of its child.
-    async fn has_lost_a_child(&self, id: i64) -> bool {
-        let Ok(Some(job)) = self.options.database.admin().job(id).await else { return false };
-        let last = job.errors().pop();
-        last.is_some_and(|last| last.reason == Some(FailureReason::Lost) && is_of_child(&last.error))
+    async fn has_lost_a_child(&self, context: &Context) -> bool {
+        let Ok(Some(job)) = self.options.database.admin().job(context.id()).await else { return false };
+        let Some(last) = job.errors().pop() else { return false };
+        let opened = self.options.encryption.as_ref().map(|keys| keys.open_error(&context.job().kind, &last.error));
+        let error = opened.and_then(Result::ok).unwrap_or(last.error);
+        last.reason == Some(FailureReason::Lost) && is_of_child(&error)
+    }
+
+    /// Returns the enqueuer for the jobs that children enqueue.
+    fn enqueuer(&self) -> Enqueuer {
+        let enqueuer = self.options.database.enqueuer();
+        match &self.options.encryption {
+            Some(encryption) => enqueuer.middleware(Arc::clone(encryption)),
+            None => enqueuer,
+        }
     }
 
     fn next_step(&self, number: u64) -> Step {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use reveille::database::EnqueueOn;
+use reveille::Database;
+use reveille::enqueue::Enqueuer;
 use serde_json::{Value, json};
 
 use super::Pipe;
@@ -105,9 +106,9 @@ fn take_request(pipe: &Pipe, number: u64, request: u64, parent: Option<i64>, job
     if requests.unwrap_or_default() > MOST_REQUESTS {
         return Err(format!("more than {MOST_REQUESTS} of its requests wait for an answer"));
     }
-    let (fleet, database) = (Arc::clone(&pipe.fleet), pipe.options.database.clone());
+    let (fleet, database, enqueuer) = (Arc::clone(&pipe.fleet), pipe.options.database.clone(), pipe.enqueuer());
     tokio::spawn(async move {
-        let enqueued = enqueue(&database, parent, jobs).await.map_err(|failure| match failure {
+        let enqueued = enqueue(&database, &enqueuer, parent, jobs).await.map_err(|failure| match failure {
             Failure::Error(error) => error,
             Failure::NotFound | Failure::OutputClosed => "the jobs could not be enqueued".into(),
         });
@@ -119,7 +120,12 @@ fn take_request(pipe: &Pipe, number: u64, request: u64, parent: Option<i64>, job
     Ok(())
 }
 
-async fn enqueue(database: &reveille::Database, parent: Option<i64>, jobs: Vec<String>) -> Result<Value, Failure> {
+async fn enqueue(
+    database: &Database,
+    enqueuer: &Enqueuer,
+    parent: Option<i64>,
+    jobs: Vec<String>,
+) -> Result<Value, Failure> {
     if jobs.len() > MOST_JOBS {
         return Err(Failure::Error(format!("a request enqueues at most {MOST_JOBS} jobs")));
     }
@@ -128,6 +134,6 @@ async fn enqueue(database: &reveille::Database, parent: Option<i64>, jobs: Vec<S
     for job in &mut jobs {
         job.parent_id = job.parent_id.or(parent);
     }
-    let stored = database.insert(database.schema_name(), &jobs).await?;
+    let stored = enqueuer.enqueue_all(database, &jobs).await?;
     Ok(stored.iter().map(|job| json!({"id": job.id, "existed": job.existed})).collect())
 }

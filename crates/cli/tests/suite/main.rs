@@ -21,6 +21,7 @@ mod dashboard;
 mod doctor;
 mod doctor_handlers;
 mod doctor_roles;
+mod encryption;
 mod enqueue_file;
 mod examples;
 mod exec;
