@@ -14,6 +14,7 @@ mod act;
 mod assets;
 mod dashboard;
 mod draw;
+mod encrypted;
 mod guard;
 mod job_filter;
 mod once;

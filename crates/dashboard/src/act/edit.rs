@@ -13,6 +13,7 @@ use crate::access::Right;
 use crate::dashboard::Field;
 use crate::draw::shell::{self, Section};
 use crate::draw::{parts, text};
+use crate::encrypted;
 use crate::guard::Refusal;
 use crate::page::Id;
 use crate::page::job::{can_be_edited, find};
@@ -31,7 +32,7 @@ struct Fields {
     max_attempts: String,
     key: String,
     timeout: String,
-    /// `None` if the visitor may not see or change the payload.
+    /// `None` if the visitor may not see or change the payload, or if it is encrypted.
     payload: Option<String>,
 }
 
@@ -45,7 +46,8 @@ impl Fields {
             max_attempts: job.max_attempts.to_string(),
             key: job.key.clone().unwrap_or_default(),
             timeout: timeout.unwrap_or_default(),
-            payload: redact::for_editing(visit, job, Field::Payload, &job.payload()),
+            payload: redact::for_editing(visit, job, Field::Payload, &job.payload())
+                .filter(|payload| encrypted::key(payload).is_none()),
         }
     }
 
@@ -241,7 +243,9 @@ fn form(visit: &Visit, job: &JobRow, fields: &Fields) -> Markup {
                     "Payload (JSON)"
                     textarea name="payload" rows="16" spellcheck="false" { (payload) }
                 },
-                None => p.hint { "The payload cannot be edited here: it is too large, or you may not see all of it." },
+                None => p.hint {
+                    "The payload cannot be edited here: it is encrypted, or too large, or you may not see all of it."
+                },
             }
             p {
                 button.main type="submit" { "Save" } " "

@@ -178,7 +178,9 @@ pub fn progress(action: &ActionRow) -> Markup {
                 ", " (number::count(refused)) " refused"
             }
             @if let Some(left_over) = action.left_over.filter(|number| *number > 0) {
-                ", " (number::count(left_over)) " stay dead: live jobs hold their unique keys"
+                ", " (number::count(left_over))
+                @if action.action == "edit" { " stay unchanged: their payloads are encrypted" }
+                @else { " stay dead: live jobs hold their unique keys" }
             }
         }
     }

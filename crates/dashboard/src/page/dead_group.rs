@@ -13,6 +13,7 @@ use crate::access::Right;
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{number, text, time};
+use crate::encrypted;
 use crate::guard::Refusal;
 use crate::readings::Reading;
 use crate::redact;
@@ -140,7 +141,7 @@ pub fn shown_error(visit: &Visit, job: &JobRow) -> String {
 }
 
 fn shown_line(visit: &Visit, error: &DeadError) -> String {
-    match first_line(&shown_error(visit, &error.last)).trim() {
+    match first_line(&encrypted::in_words(shown_error(visit, &error.last))).trim() {
         "" => "(an error that begins with an empty line)".to_owned(),
         line => line.to_owned(),
     }

@@ -14,6 +14,7 @@ use crate::access::Right;
 use crate::dashboard::Field;
 use crate::draw::shell::{self, Section};
 use crate::draw::{parts, text};
+use crate::encrypted;
 use crate::guard::Refusal;
 use crate::once;
 use crate::redact;
@@ -89,9 +90,10 @@ impl Typed {
         let payload = open(visit, job, Field::Payload, Some(job.payload()));
         match (payload, open(visit, job, Field::Metadata, job.metadata().and_then(without_trace))) {
             (Some(payload), Some(metadata)) => {
+                let is_encrypted = encrypted::key(&payload).is_some();
                 typed.set("payload", payload);
                 typed.set("metadata", metadata);
-                (typed, None)
+                (typed, is_encrypted.then_some("Its payload is encrypted. Leave it and the kind unchanged."))
             }
             _ => {
                 (typed, Some("A part of its payload or metadata is hidden here or too large, so neither is filled in."))

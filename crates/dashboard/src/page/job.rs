@@ -12,6 +12,7 @@ use crate::act::pause;
 use crate::dashboard::Field;
 use crate::draw::shell::Section;
 use crate::draw::{json, number, parts, text, time};
+use crate::encrypted;
 use crate::guard::Refusal;
 use crate::redact;
 use crate::serve::{self, Page};
@@ -187,6 +188,7 @@ fn attempts(visit: &Visit, job: &JobRow, errors: &[FailedAttempt]) -> (Vec<Marku
 
 fn attempt(visit: &Visit, job: &JobRow, failed: &FailedAttempt) -> Markup {
     let error = redact::error(visit, job, &failed.error);
+    let is_encrypted = encrypted::key(&error).is_some();
     let (error, is_cut) = text::within(&error, MOST_ERROR);
     html! {
         li.bad {
@@ -196,6 +198,7 @@ fn attempt(visit: &Visit, job: &JobRow, failed: &FailedAttempt) -> Markup {
                 " (" (reason.name().replace('_', " ")) ")"
             }
             @if let Some(worker) = failed.worker { " on worker " (worker) }
+            @if is_encrypted { (parts::badge("encrypted", "")) }
             pre { (error) @if is_cut { "…" } }
         }
     }
@@ -237,8 +240,16 @@ fn value_part(visit: &Visit, job: &JobRow, title: &str, field: Field, value: &Pa
     let (laid_out, has_more) = json::laid_out(&shown.text, MOST_JSON);
     let (laid_out, is_cut) = text::within(&laid_out, MOST_JSON);
     let is_cut = is_cut || has_more;
+    let key = encrypted::key(&shown.text);
     html! {
-        h2 { (title) @if shown.is_redacted { (parts::badge("redacted", "")) } }
+        h2 {
+            (title)
+            @if shown.is_redacted { (parts::badge("redacted", "")) }
+            @if key.is_some() { (parts::badge("encrypted", "")) }
+        }
+        @if let Some(key) = key {
+            p.hint { "Encrypted with the key " (text::line(&key)) ". The dashboard has no keys: this is as stored." }
+        }
         pre tabindex="0" aria-label=(title) { (laid_out) @if is_cut { "…" } }
         @if is_cut && field == Field::Payload {
             p {

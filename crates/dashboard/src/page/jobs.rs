@@ -14,6 +14,7 @@ use crate::act::{bulk, pause};
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{text, time};
+use crate::encrypted;
 use crate::guard::Refusal;
 use crate::job_filter::{self, FIELDS, JobFilter, address};
 use crate::redact;
@@ -227,7 +228,7 @@ fn row(visit: &Visit, job: &JobRow) -> Markup {
             td { (when(job)) }
             td.wide {
                 @if let Some(failed) = job.errors().last() {
-                    (text::brief(&redact::error(visit, job, &failed.error), 120))
+                    (text::brief(&encrypted::in_words(redact::error(visit, job, &failed.error)), 120))
                 }
             }
             td.acts { (buttons(visit, job)) }

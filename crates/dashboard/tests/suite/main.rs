@@ -11,6 +11,7 @@ mod actions;
 mod browser;
 mod bulk;
 mod dead;
+mod encrypted;
 mod enqueue;
 mod forged;
 mod headers;
