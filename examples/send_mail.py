@@ -4,8 +4,8 @@
     reveille work --queue mail=4 --exec 'python3 examples/send_mail.py'
     reveille enqueue send_mail '{"to": "ada@example.org"}' --queue mail
 
-The payload comes on standard input, what else is known of the job in the environment. The exit status tells how it went,
-the end of standard error why it failed.
+The payload comes on standard input, what else is known of the job in the environment. The exit status tells how it
+went, the end of standard error why it failed.
 """
 
 import json

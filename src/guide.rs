@@ -40,6 +40,7 @@ pub mod clients {
     page!(sqlx, "clients/sqlx.md");
     page!(sea_orm, "clients/sea-orm.md");
     page!(diesel, "clients/diesel.md");
+    page!(python, "clients/python.md");
     page!(others, "clients/others.md");
 }
 

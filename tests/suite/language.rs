@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const WIDTH: usize = 120;
 
 /// The folders with text that people read.
-const FOLDERS: &[&str] = &["src", "crates", "sql", "migrations", "tests", "benches", "examples", "docs", ".ci"];
+const FOLDERS: &[&str] =
+    &["src", "crates", "sql", "migrations", "tests", "benches", "examples", "docs", ".ci", "python"];
 /// The files with text that people read, outside these folders.
 const FILES: &[&str] = &[
     "README.md",
@@ -22,8 +23,8 @@ const FILES: &[&str] = &[
     "deny.toml",
 ];
 /// The folders with text that programs have written.
-const WRITTEN_BY_PROGRAMS: &[&str] = &["target", "snapshots", ".venv"];
-const READ_BY_PEOPLE: &[&str] = &["rs", "sql", "md", "sh", "toml", ""];
+const WRITTEN_BY_PROGRAMS: &[&str] = &["target", "snapshots", ".venv", ".mypy_cache", ".pytest_cache", "__pycache__"];
+const READ_BY_PEOPLE: &[&str] = &["rs", "sql", "md", "sh", "toml", "py", ""];
 
 /// Words of the project's old dialect, with words to write instead. Parts of longer words do not count.
 const DIALECT: &[(&str, &str)] = &[

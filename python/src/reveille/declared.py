@@ -1,0 +1,29 @@
+"""`python -m reveille.declared MODULE…`: writes the schedules of the modules' periodic tasks to standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from .child import streams
+from .child.__main__ import import_all
+
+
+def main(modules: list[str]) -> int:
+    """Writes an array with the arguments of `reveille schedule add` for each periodic task."""
+    _, answers = streams.take()
+    if not import_all(modules):
+        return 1
+    from .tasks import Task, handlers
+
+    tasks = (handler for _, handler in sorted(handlers.items()) if isinstance(handler, Task))
+    schedules = [task.schedule.command() for task in tasks if task.schedule is not None]
+    streams.write_all(answers, json.dumps(schedules).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)
