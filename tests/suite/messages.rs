@@ -48,7 +48,9 @@ fn check(name: &str, [reveille, serde]: [&Path; 2]) -> (bool, String) {
         .output()
         .unwrap();
     let _ = fs::remove_file(&output);
-    (checked.status.success(), String::from_utf8_lossy(&checked.stderr).into_owned())
+    // With some features of the library, another `Result` is known to the compiler, which then writes this path.
+    let message = String::from_utf8_lossy(&checked.stderr).replace("`std::result::Result<", "`Result<");
+    (checked.status.success(), message)
 }
 
 #[test]
