@@ -48,11 +48,12 @@ def worker(url: str, tmp_path: Path) -> Iterator[Worker]:
     print(worker.log.read_text())
 
 
-def in_the_project(url: str, program: str) -> str:
+def in_the_project(url: str, program: str, variables: dict[str, str] | None = None) -> str:
     """Runs a program in the project, and returns its output."""
+    project = {"DJANGO_SETTINGS_MODULE": "tests.shop.settings", "SHOP_DATABASE_URL": url, "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-c", f"import django\ndjango.setup()\n{program}"],
-        env={"DJANGO_SETTINGS_MODULE": "tests.shop.settings", "SHOP_DATABASE_URL": url, "PATH": "/usr/bin:/bin"},
+        env=project | (variables or {}),
         cwd=PYTHON,
         capture_output=True,
         text=True,

@@ -1,6 +1,5 @@
 //! Encryption in batches, in the handler's transaction, and where administrators look at jobs and change them.
 
-use std::fs;
 use std::time::Duration;
 
 use reveille::admin::{BulkAction, DeadJobs, Edited, Filter, JobEdit};
@@ -10,7 +9,6 @@ use reveille::{Context, Database, Job, State};
 use serde_json::{Value, json};
 
 use crate::encryption::{Confide, NEW, OLD, PLAIN, confide, encrypting, enqueuer, keys, tell};
-use crate::generated::root;
 use crate::harness::{Note, database, note, report, soon, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -201,12 +199,4 @@ fn debug_output_names_keys_and_does_not_show_them() {
     for secret in [&OLD[4..], &NEW[4..]] {
         assert!(!shown.contains(&secret[..8]), "{shown}");
     }
-}
-
-#[test]
-fn the_page_on_the_stored_form_shows_the_code_of_the_example_in_python() {
-    let read = |path| fs::read_to_string(root().join(path)).unwrap();
-    let (page, example) = (read("docs/reference/encryption.md"), read("examples/encryption.py"));
-    let block = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    assert!(example.contains(block), "the example has no such lines: {block}");
 }

@@ -10,7 +10,9 @@ import subprocess
 import sys
 
 from . import binary
+from .child import ENCRYPTS
 from .reload import work_and_reload
+from .variables import KEYS, KEYS_FILE
 
 # Options of `reveille work` that are passed on, with a value or without.
 _WITH_VALUE = {
@@ -22,11 +24,13 @@ _WITH_VALUE = {
     "--init": "WHEN",
     "--http": "ADDRESS:PORT",
     "--pass-env": "NAME",
+    "--encryption-keys-file": "PATH",
+    "--encrypt-kind": "KIND",
     "--database-url": "URL",
     "--listen-url": "URL",
     "--schema": "SCHEMA",
 }
-_FLAGS = ("--pass-database", "--no-listen")
+_FLAGS = ("--pass-database", "--no-listen", "--accept-plain-text")
 _OF_THE_DATABASE = ("--database-url", "--listen-url", "--schema")
 
 
@@ -50,11 +54,11 @@ def main(arguments: list[str]) -> int:
     passed = [part for name in _WITH_VALUE for value in given[_name(name)] or () for part in (name, value)]
     passed += [name for name in _FLAGS if given[_name(name)]]
     database = [part for name in _OF_THE_DATABASE for value in given[_name(name)] or () for part in (name, value)]
-    child = shlex.join([sys.executable, "-m", "reveille.child", *modules])
+    child = shlex.join([sys.executable, "-m", "reveille.child", *_encrypts(options), *modules])
     work = [*command, "work", "--pipe", f"exec {child}", *passed]
 
     def prepare() -> int:
-        return 0 if options.no_schedules else _keep_schedules(command, modules, database)
+        return 0 if options.no_schedules else _keep_schedules(command, modules, database, options)
 
     if options.reload:
         # A compiled file counts as current if its source was changed within the same second.
@@ -88,21 +92,45 @@ def _name(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _keep_schedules(command: list[str], modules: list[str], database: list[str]) -> int:
+def _encrypts(options: argparse.Namespace) -> list[str]:
+    """Returns the argument that tells the child which kinds the worker encrypts. The child does not get the keys."""
+    if not (options.encryption_keys_file or os.environ.get(KEYS) or os.environ.get(KEYS_FILE)):
+        return []
+    return [f"{ENCRYPTS}{json.dumps(options.encrypt_kind or True)}"]
+
+
+def _keep_schedules(
+    command: list[str], modules: list[str], database: list[str], options: argparse.Namespace
+) -> int:
     """Adds or changes the schedules of periodic tasks. Returns an exit status.
 
-    Another process imports the modules, since they may start threads and open connections.
+    Another process imports the modules, since they may start threads and open connections. It gets no keys, as tasks
+    get none.
     """
-    asked = subprocess.run(
-        [sys.executable, "-m", "reveille.declared", *modules], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
+    variables = dict(os.environ)
+    if not any(name == KEYS or name[-1:] == "*" and KEYS.startswith(name[:-1]) for name in options.pass_env or ()):
+        variables.pop(KEYS, None)
+    declared = [sys.executable, "-m", "reveille.declared", *modules]
+    asked = subprocess.run(declared, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=variables)
     if asked.returncode:
         return _failed(f"cannot import {', '.join(modules)}")
-    for arguments in json.loads(asked.stdout):
+    for is_encrypted, arguments in json.loads(asked.stdout):
+        if is_encrypted:
+            try:
+                arguments[2] = _encrypted(arguments[1], arguments[2], options)
+            except (ImportError, ValueError) as error:
+                return _failed(f"cannot encrypt the payload of the periodic task {arguments[0]!r}: {error}")
         added = subprocess.run([*command, "schedule", "add", *arguments, *database], stdout=subprocess.DEVNULL)
         if added.returncode:
             return _failed(f"cannot keep the schedule of the periodic task {arguments[0]!r}")
     return 0
+
+
+def _encrypted(kind: str, payload: str, options: argparse.Namespace) -> str:
+    from .encryption import keys_of_program
+
+    keys = keys_of_program((options.encryption_keys_file or [None])[-1])
+    return json.dumps(keys.encrypt(kind, "payload", json.loads(payload)))
 
 
 def _failed(error: str) -> int:

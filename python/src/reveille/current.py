@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from . import json_text
 from .connections import AsyncConnection, Row, fetch
-from .errors import Lost
+from .errors import Lost, RequestFailed
 from .new_job import Enqueued, NewJob
 
 _LARGEST_PROGRESS = 8 << 10
@@ -32,6 +32,9 @@ class Worker(Protocol):
 
     def enqueue(self, run: int, jobs: str) -> Future[list[Enqueued]]:
         """Asks the worker to enqueue an array of jobs. Any thread may call it."""
+
+    def encrypts(self, kind: str) -> bool:
+        """Returns true if the worker encrypts the jobs of this kind that it enqueues."""
 
     def may_wait(self) -> bool:
         """Returns false in the thread that must not wait: that of the event loop."""
@@ -97,11 +100,21 @@ class CurrentJob:
         """
         if not self._worker.may_wait():
             raise RuntimeError("in an async task, write `await current_job().aenqueue(…)`")
-        return self._worker.enqueue(self._run, _array_of(jobs)).result()
+        return self._worker.enqueue(self._run, self._array_of(jobs)).result()
 
     async def aenqueue(self, *jobs: NewJob) -> list[Enqueued]:
         """Enqueues jobs as `enqueue` does, for async tasks."""
-        return await asyncio.wrap_future(self._worker.enqueue(self._run, _array_of(jobs)))
+        return await asyncio.wrap_future(self._worker.enqueue(self._run, self._array_of(jobs)))
+
+    def _array_of(self, jobs: tuple[NewJob, ...]) -> str:
+        """Returns the JSON of jobs. Their payloads are plain text: the worker encrypts them."""
+        for job in jobs:
+            if job.options.get("encrypted") and not self._worker.encrypts(job.kind):
+                raise RequestFailed(
+                    f"a job of the kind {job.kind!r} must be encrypted, and the worker has no keys for this kind: "
+                    "start it with REVEILLE_ENCRYPTION_KEYS, and with --encrypt-kind for each such kind or for none"
+                )
+        return f"[{','.join(job.json for job in jobs)}]"
 
     def complete_in(self, connection: Any | AsyncConnection) -> Any:
         """Completes the job in the transaction of a connection, together with the writes of the task.
@@ -129,7 +142,3 @@ def current_job() -> CurrentJob:
     if job is None:
         raise LookupError("there is no current job: this code does not run in a task that a worker has started")
     return job
-
-
-def _array_of(jobs: tuple[NewJob, ...]) -> str:
-    return f"[{','.join(job.json for job in jobs)}]"

@@ -11,14 +11,20 @@ from .child.__main__ import import_all
 
 
 def main(modules: list[str]) -> int:
-    """Writes an array with the arguments of `reveille schedule add` for each periodic task."""
+    """Writes an array with an element for each periodic task: whether its jobs are encrypted, and the arguments of
+    `reveille schedule add`.
+    """
     _, answers = streams.take()
     if not import_all(modules):
         return 1
     from .tasks import Task, handlers
 
     tasks = (handler for _, handler in sorted(handlers.items()) if isinstance(handler, Task))
-    schedules = [task.schedule.command() for task in tasks if task.schedule is not None]
+    schedules = [
+        (task.schedule.job.options.get("encrypted", False), task.schedule.command())
+        for task in tasks
+        if task.schedule is not None
+    ]
     streams.write_all(answers, json.dumps(schedules).encode())
     return 0
 

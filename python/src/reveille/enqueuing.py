@@ -48,12 +48,18 @@ def _all(rows: list[Row]) -> list[Enqueued]:
 
 
 def _json_of(job: NewJob) -> str:
-    """Returns the JSON of a job. The job that a task works is the parent of those that the task enqueues."""
-    parent = current.get()
-    if parent is None or job.options.get("parent_id") is not None:
-        return job.json
-    return f'{{"parent_id":{parent.id},{job.json[1:]}'
+    """Returns the JSON of a job, as it is sent."""
+    if job.options.get("encrypted"):
+        # The module needs PyNaCl, which not everyone has.
+        from .encryption import sealed
+
+        job = sealed(job)
+    return _with_parent(job).json
 
 
 def _with_parent(job: NewJob) -> NewJob:
-    return NewJob(job.kind, job.payload, job.options, _json_of(job))
+    """Returns a job with its parent: the job that a task works is the parent of those that the task enqueues."""
+    parent = current.get()
+    if parent is None or job.options.get("parent_id") is not None:
+        return job
+    return NewJob(job.kind, job.payload, job.options, f'{{"parent_id":{parent.id},{job.json[1:]}')

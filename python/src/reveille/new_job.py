@@ -29,7 +29,10 @@ _WHOLE_NUMBERS = (
 
 
 class Options(TypedDict, total=False):
-    """What can be said of a job besides its kind and payload. The meanings are those of `reveille.enqueue`."""
+    """What can be said of a job besides its kind and payload. The meanings are those of `reveille.enqueue`.
+
+    With `encrypted`, the payload is encrypted when the job is enqueued. Until then, `NewJob` has plain text.
+    """
 
     queue: str
     delay: float | datetime.timedelta | str | None
@@ -45,6 +48,7 @@ class Options(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     parent_id: int | None
     max_payload: int
+    encrypted: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class NewJob:
         try:
             given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
             _check(kind, given)
+            given.pop("encrypted", None)
             encoded = json_text.encode(payload, "the payload")
             if _check_size(payload, encoded, given.pop("max_payload", _DEFAULT_LARGEST_PAYLOAD)):
                 given["max_payload"] = _LARGEST_PAYLOAD
@@ -97,6 +102,8 @@ def _check(kind: str, given: dict[str, Any]) -> None:
         value = given.get(name, least)
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    if not isinstance(given.get("encrypted", False), bool):
+        raise ValueError(f"encrypted must be True or False, not {given['encrypted']!r}")
     tags = given.get("tags", ())
     if not isinstance(tags, (list, tuple, set, frozenset)) or not all(isinstance(tag, str) for tag in tags):
         raise ValueError("tags must be a list of texts")

@@ -41,12 +41,16 @@ class Schedule:
         return schedule
 
     def command(self) -> list[str]:
-        """Returns the arguments of `reveille schedule add` that keep this schedule."""
+        """Returns the arguments of `reveille schedule add` that keep this schedule: name, kind, payload, options.
+
+        The payload is plain text, also if the jobs are to be encrypted.
+        """
         job = self.job
         arguments = [job.kind, job.kind, json_text.encode(job.payload, "the payload")]
         arguments += ["--cron", self.cron] if self.cron else ["--every", _duration(self.every)]
         arguments += ["--time-zone", self.time_zone, "--catch-up", self.catch_up]
         options: dict[str, Any] = {name: value for name, value in job.options.items() if value is not None}
+        options.pop("encrypted", None)
         for name in ("queue", "priority", "max_attempts", "key"):
             if name in options:
                 arguments.append(f"--{name.replace('_', '-')}={options.pop(name)}")

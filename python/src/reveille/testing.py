@@ -152,6 +152,9 @@ class _NoWorker:
         answer.set_result([stand_ins[-1](_new_job(job)) for job in json.loads(jobs)])
         return answer
 
+    def encrypts(self, kind: str) -> bool:
+        return True
+
     def may_wait(self) -> bool:
         return True
 

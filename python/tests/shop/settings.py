@@ -22,10 +22,12 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 if not _url.hostname:
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+_BACKEND: dict[str, Any] = {
+    "BACKEND": "reveille.django.ReveilleBackend",
+    "QUEUES": ["default", "mail"],
+    "OPTIONS": {"max_attempts": 1},
+}
 TASKS = {
-    "default": {
-        "BACKEND": "reveille.django.ReveilleBackend",
-        "QUEUES": ["default", "mail"],
-        "OPTIONS": {"max_attempts": 1},
-    }
+    "default": _BACKEND,
+    "encrypted": _BACKEND | {"OPTIONS": {"max_attempts": 1, "encrypted": True}},
 }

@@ -1,15 +1,21 @@
-"""`python -m reveille.child MODULE…`: the command that `reveille work --pipe` starts for `python -m reveille`."""
+"""`python -m reveille.child [--encrypts=KINDS] MODULE…`: the command that `reveille work --pipe` starts.
+
+`python -m reveille` writes it. KINDS are the kinds that the worker encrypts: an array in JSON, or `true` for all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import signal
 import sys
 import traceback
+from typing import Literal
 
-from . import streams
+from . import ENCRYPTS, streams
+from ..variables import KEYS
 from .lines import Reader
 from .runs import Runs, exit_soon
 
@@ -18,8 +24,9 @@ _LAST_EXIT = 4.0
 _ADDRESSES = ("DATABASE_URL", "PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD")
 
 
-def main(modules: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Works jobs with the tasks of these modules, until the worker says `stop` or is gone."""
+    kinds, modules = _split(arguments)
     given, answers = streams.take()
     # The worker decides when a child ends. A supervisor may send these signals to all processes of a service.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -28,7 +35,7 @@ def main(modules: list[str]) -> int:
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    runs = Runs(loop, handlers, answers)
+    runs = Runs(loop, handlers, answers, lambda kind: kinds is True or kind in kinds)
     reader = Reader(
         given, lambda messages: _in_loop(loop, runs.take, messages), lambda: _in_loop(loop, runs.abandon)
     )
@@ -52,6 +59,13 @@ def main(modules: list[str]) -> int:
     return int(runs.is_abandoned)
 
 
+def _split(arguments: list[str]) -> tuple[Literal[True] | list[str], list[str]]:
+    """Returns the kinds that the worker encrypts, and the modules."""
+    if arguments and arguments[0].startswith(ENCRYPTS):
+        return json.loads(arguments[0].removeprefix(ENCRYPTS)), arguments[1:]
+    return [], arguments
+
+
 def _in_loop(loop: asyncio.AbstractEventLoop, call: object, *arguments: object) -> None:
     try:
         loop.call_soon_threadsafe(call, *arguments)  # type: ignore[arg-type]
@@ -71,12 +85,10 @@ def import_all(modules: list[str]) -> bool:
                 handler.arguments.types()
     except BaseException as error:
         traceback.print_exc()
-        if missing := [name for name in _ADDRESSES if name in str(error) and name not in os.environ]:
-            print(
-                f"reveille: tasks do not get {missing[0]} unless you say so: add --pass-database, or --pass-env "
-                f"{missing[0]}",
-                file=sys.stderr,
-            )
+        if missing := [name for name in (*_ADDRESSES, KEYS) if name in str(error) and name not in os.environ]:
+            name = missing[0]
+            add = "" if name == KEYS else "--pass-database, or "
+            print(f"reveille: tasks do not get {name} unless you say so: add {add}--pass-env {name}", file=sys.stderr)
         return False
     return True
 

@@ -7,7 +7,7 @@ import contextvars
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..arguments import DoesNotFit
@@ -27,8 +27,14 @@ _LAST_MOMENTS = 3.0
 class Runs:
     """Runs tasks. The loop's thread alone changes what is here, and writes to the worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handlers: Mapping[str, Handler], to: int) -> None:
-        self._loop, self._handlers, self._to = loop, handlers, to
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handlers: Mapping[str, Handler],
+        to: int,
+        encrypts: Callable[[str], bool],
+    ) -> None:
+        self._loop, self._handlers, self._to, self._encrypts = loop, handlers, to, encrypts
         self._thread = threading.get_ident()
         self._threads: ThreadPoolExecutor | None = None
         self._open: dict[int, CurrentJob] = {}
@@ -91,6 +97,10 @@ class Runs:
         future: Future[list[Enqueued]] = Future()
         self._loop.call_soon_threadsafe(self._request, run, jobs, future)
         return future
+
+    def encrypts(self, kind: str) -> bool:
+        """Returns true if the worker encrypts the jobs of this kind that it enqueues."""
+        return self._encrypts(kind)
 
     def may_wait(self) -> bool:
         """Returns false in the loop's thread."""

@@ -19,14 +19,14 @@ from ..tasks import handlers
 from . import results
 from .handler import DjangoHandler
 
-_OPTIONS = ("database", "max_attempts", "timeout")
+_OPTIONS = ("database", "max_attempts", "timeout", "encrypted")
 
 
 class ReveilleBackend(BaseTaskBackend):
     """Keeps tasks as jobs. The kind of a job is the path of its function.
 
-    `OPTIONS` may have `database` (the alias of Django's connection, by default `default`), and `max_attempts` and
-    `timeout` of the jobs.
+    `OPTIONS` may have `database` (the alias of Django's connection, by default `default`), and `max_attempts`,
+    `timeout` and `encrypted` of the jobs.
     """
 
     supports_defer = True
@@ -80,7 +80,7 @@ class ReveilleBackend(BaseTaskBackend):
         handler = handlers.get(row[1])
         if not isinstance(handler, DjangoHandler):
             raise TaskResultDoesNotExist(result_id)
-        return results.of_row(result_id, handler.task, self.alias, row)
+        return results.of_row(result_id, handler.task, self.alias, results.decrypted(row))
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         """Checks that Django's connection is one to Postgres."""

@@ -73,6 +73,28 @@ def arguments_of(payload: Any) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
+def decrypted(row: Sequence[Any]) -> Sequence[Any]:
+    """Returns a row of the statement with all that is encrypted in it as plain text.
+
+    Raises `reveille.encryption.CannotDecrypt` or `MissingKeys` if this program cannot decrypt it.
+    """
+    if not any('"reveille_encrypted' in (text or "").replace("\\", "") for text in (row[2], row[6], row[7])):
+        return row
+    # The module needs PyNaCl, which not everyone has.
+    from ..encryption import is_encrypted, keys_of_program
+
+    keys, kind = keys_of_program(), row[1]
+    status, _, payload, *times, errors, value, worker = row
+    if is_encrypted(payload):
+        payload = json.dumps(keys.decrypt(kind, "payload", payload))
+    if value is not None and is_encrypted(value):
+        value = json.dumps(keys.decrypt(kind, "result", value))
+    failures = json.loads(errors or "[]")
+    for entry in failures:
+        entry["error"] = keys.decrypt(kind, "error", entry.get("error") or "")
+    return [status, kind, payload, *times, json.dumps(failures), value, worker]
+
+
 def of_row(id: str, task: Task, backend: str, row: Sequence[Any]) -> TaskResult:
     """Returns the result of a job, from a row of the statement."""
     status, _, payload, enqueued_at, started_at, finished_at, errors, value, worker = row
