@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 /// The age up to which a reading serves a page that somebody opens.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// A reading serves the streams of open pages for this many times the time that it took, up to `LONGEST_LIFE`. So all
-/// open pages together keep the server busy for at most 0.25 % of the time with each reading that takes less
-/// than 300 ms.
-const LIFE_FOR_TIME_TAKEN: u32 = 400;
-const LONGEST_LIFE: Duration = Duration::from_secs(120);
+/// open pages together keep the server busy for at most a third of a percent of the time with each reading
+/// that takes less than 300 ms.
+const LIFE_FOR_TIME_TAKEN: u32 = 300;
+const LONGEST_LIFE: Duration = Duration::from_secs(90);
 /// A failed reading is made again earlier, so that a page comes back with the database.
 const FAILURE_FOR_TIME_TAKEN: u32 = 10;
 const LONGEST_FAILURE: Duration = Duration::from_secs(20);
@@ -229,8 +229,8 @@ mod tests {
     #[test]
     fn a_slow_reading_serves_streams_for_longer() {
         let reading = |took| Reading { value: Ok(()), at: Instant::now(), took: Duration::from_millis(took) };
-        assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(16));
-        assert_eq!(reading(400).life(Age::Streamed), Duration::from_secs(120));
+        assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(12));
+        assert_eq!(reading(400).life(Age::Streamed), Duration::from_secs(90));
         assert_eq!(reading(1).life(Age::Streamed), Duration::from_secs(1));
         assert_eq!(reading(50).life(Age::Fresh), Duration::from_secs(1));
         let failed = |took| Reading { value: Err(String::new()), ..reading(took) };

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// The longest wait for anything on a page. It is long enough for a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest wait for anything on a page. It is long enough for a busy machine: an open page is read anew up to 90 s
+/// later if the last reading was slow.
+pub const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The checks of accessibility, which `.ci/browser` has fetched.
 static AXE: LazyLock<String> = LazyLock::new(|| {
