@@ -88,6 +88,46 @@ expected (name, made_by) as (
             'create unique index concurrently actions_by_request on reveille.actions (request) '
             'where request is not null'
         ),
+        ('workflows_pkey', 'alter table reveille.workflows add primary key (id)'),
+        (
+            'workflows_unique',
+            'create unique index concurrently workflows_unique on reveille.workflows (name, unique_key) '
+            'where holds_key'
+        ),
+        (
+            'workflows_finished_at',
+            'create index concurrently workflows_finished_at on reveille.workflows (finished_at) '
+            'where finished_at is not null'
+        ),
+        (
+            'workflows_unfinished',
+            'create index concurrently workflows_unfinished on reveille.workflows (id) where finished_at is null'
+        ),
+        ('workflow_jobs_pkey', 'alter table reveille.workflow_jobs add primary key (job)'),
+        (
+            'workflow_jobs_by_name',
+            'create unique index concurrently workflow_jobs_by_name on reveille.workflow_jobs (workflow, name)'
+        ),
+        ('blocked_jobs_pkey', 'alter table reveille.blocked_jobs add primary key (id)'),
+        (
+            'blocked_jobs_by_workflow',
+            'create index concurrently blocked_jobs_by_workflow on reveille.blocked_jobs (workflow, id) '
+            'where workflow is not null'
+        ),
+        (
+            'blocked_jobs_by_queue',
+            'create index concurrently blocked_jobs_by_queue on reveille.blocked_jobs (queue, id)'
+        ),
+        ('dependencies_pkey', 'alter table reveille.dependencies add primary key (on_job, waiter)'),
+        (
+            'dependencies_by_label',
+            'create unique index concurrently dependencies_by_label on reveille.dependencies (waiter, label)'
+        ),
+        (
+            'linked_ends_ended_at',
+            'create index concurrently linked_ends_ended_at on reveille.linked_ends (ended_at)'
+        ),
+        ('linked_ends_pkey', 'alter table reveille.linked_ends add primary key (job)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
         ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),
@@ -187,6 +227,10 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['unique_periods'], array['select', 'update', 'delete']),
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['ends'], array['select', 'insert', 'update', 'delete']),
+        (
+            2, 'work', array['linked_ends', 'blocked_jobs', 'dependencies', 'workflow_jobs', 'workflows'],
+            array['select', 'insert', 'update', 'delete']
+        ),
         (2, 'work', array['chores'], array['select', 'update']),
         (2, 'work', array['actions'], array['select', 'delete']),
         (2, 'work', array['queues', 'pauses', 'schema_history'], array['select']),
@@ -197,7 +241,8 @@ needs (place, ability, names, privileges) as (
             array[
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
                 'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status',
-                'action_status', 'pause_status', 'job_list', 'dead_job_list', 'finished_job_list'
+                'action_status', 'pause_status', 'job_list', 'dead_job_list', 'finished_job_list', 'workflow_status',
+                'workflow_job_status', 'blocked_jobs_overview'
             ],
             array['select']
         )
@@ -222,7 +267,7 @@ lacks as (
         (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (1, 'enqueue', 'somebody_may_sleep'),
         (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'), (2, 'work', 'told_head'),
         (2, 'work', 'can_be_sent'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'),
-        (2, 'work', 'pause_of'), (2, 'work', 'unpark'),
+        (2, 'work', 'pause_of'), (2, 'work', 'unpark'), (2, 'work', 'apply_linked_ends'), (2, 'work', 'note_end'),
         (2, 'work', 'pass_given_ids'), (2, 'work', 'analyze_unknown_tables'), (2, 'work', 'sum_of_histograms'),
         (3, 'fire schedules', 'schedule')
     ) as needs (place, ability, name)

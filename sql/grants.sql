@@ -2,8 +2,8 @@
 -- owner of the tables, who must be allowed to create roles unless the roles exist. Run it again after each migration.
 -- Then grant the roles to your users, for example: grant reveille_producer to shop;
 --
---   reveille_producer  enqueues: reveille.enqueue, reveille.enqueue_json, plain inserts of the settable columns, COPY.
---                      Reads no payload.
+--   reveille_producer  enqueues: reveille.enqueue, reveille.enqueue_json, workflows, plain inserts of the settable
+--                      columns, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
 --   reveille_admin     reads everything; cancels, retries and purges jobs; pauses queues, kinds and keys; drains and
@@ -48,7 +48,15 @@ grant execute on function
     reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval),
     reveille.period_holder(text, text), reveille.live_holder(text, text), reveille.enqueue_json(jsonb),
     reveille.read_json_jobs(jsonb, boolean), reveille.refusal_of_json_jobs(jsonb, bigint),
-    reveille.refusal_of_json_job(jsonb, bigint)
+    reveille.refusal_of_json_job(jsonb, bigint),
+    reveille.enqueue_after(
+        bigint[], text, jsonb, text, text, text, text, interval, timestamptz, bigint, bigint, interval, text, text[],
+        jsonb, bigint, bigint
+    ),
+    reveille.enqueue_workflow(text, jsonb, text, jsonb, bigint),
+    reveille.enqueue_workflow_parts(text, jsonb[], text, jsonb, bigint, boolean),
+    reveille.open_workflow(text, text, jsonb, bigint, bigint), reveille.add_to_workflow(bigint, jsonb),
+    reveille.seal_workflow(bigint)
 to reveille_producer, reveille_worker, reveille_admin;
 grant
     insert (
@@ -68,6 +76,16 @@ grant select, insert, update on reveille.limits to reveille_worker;
 grant select on reveille.queues, reveille.pauses to reveille_worker;
 -- Workers and admins lock rows of this table, which needs the privilege `update`.
 grant select, insert, update, delete on reveille.ends to reveille_worker, reveille_admin;
+-- A worker applies the ends of linked jobs, and an administrator cancels and revives them.
+grant select, insert, update, delete
+    on reveille.blocked_jobs, reveille.dependencies, reveille.linked_ends, reveille.workflow_jobs, reveille.workflows
+    to reveille_worker, reveille_admin;
+grant execute on function
+    reveille.note_end(bigint, text, boolean), reveille.tell_of_ends(), reveille.end_blocked(bigint[], text),
+    reveille.apply_linked_ends(int), reveille.linked_work_waits(), reveille.dependency_state(text, text, text),
+    reveille.settle_blocked(bigint[]), reveille.start_blocked(bigint[]), reveille.update_workflows(bigint[]),
+    reveille.cancel_members(int), reveille.inputs(bigint, text, int, text), reveille.cancel(bigint)
+to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;
 grant select, insert, update, delete on reveille.schedule_declarations to reveille_worker;
@@ -102,7 +120,8 @@ grant select
         reveille.dead_job_list, reveille.finished_job_list, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
         reveille.kind_totals, reveille.kind_stats, reveille.schedule_status, reveille.passed_over_jobs,
-        reveille.action_status, reveille.pause_status
+        reveille.action_status, reveille.pause_status, reveille.workflow_status, reveille.workflow_job_status,
+        reveille.blocked_jobs_overview
     to reveille_monitor, reveille_admin;
 -- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
@@ -124,7 +143,8 @@ grant select, insert, delete on reveille.pauses to reveille_admin;
 grant select, delete on reveille.totals to reveille_admin;
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
-grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text, text, text),
+grant execute on function reveille.retry(bigint, boolean), reveille.cancel_workflow(bigint),
+    reveille.retry_workflow(bigint, boolean), reveille.pause(text, text, text),
     reveille.resume(text, text, text),
     reveille.stop_worker(bigint), reveille.set_slots(text, int, bigint)
 to reveille_admin;
@@ -140,7 +160,9 @@ begin
     if current_setting('server_version_num')::int >= 170000 then
         grant maintain on
             reveille.jobs, reveille.dead_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.totals,
-            reveille.kind_counters, reveille.rates, reveille.chores, reveille.unique_periods, reveille.schedules
+            reveille.kind_counters, reveille.rates, reveille.chores, reveille.unique_periods, reveille.schedules,
+            reveille.linked_ends, reveille.blocked_jobs, reveille.dependencies, reveille.workflow_jobs,
+            reveille.workflows
         to reveille_worker;
     end if;
 end

@@ -11,8 +11,8 @@
 --   $7 text[]   the kinds for which the worker has a handler; null: every kind
 --   $8 boolean  true if the worker listens, and this session ends with the worker's process
 --   $9 int[]    the number of slots of each queue
-insert into reveille.workers (id, host, pid, version, queues, slots, kinds, backend, queue_slots)
+insert into reveille.workers (id, host, pid, version, queues, slots, kinds, backend, queue_slots, applies_ends)
 values (
     $1, $2, $3, $4, $5, $6, $7,
-    case when $8 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end, $9
+    case when $8 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end, $9, true
 )

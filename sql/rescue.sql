@@ -88,7 +88,7 @@ with watched as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
         unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker,
-        wait_seconds, run_seconds
+        wait_seconds, run_seconds, linked
     )
     select
         case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority,
@@ -108,8 +108,13 @@ with watched as (
         ),
         progress, parent_id, schedule_id, 'lost', holder,
         greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0),
-        extract(epoch from now()) - extract(epoch from reserved_at)
+        extract(epoch from now()) - extract(epoch from reserved_at), linked
     from ended
+), linked_ends as (
+    insert into reveille.linked_ends (job, outcome)
+    select id, 'dead' from ended
+    where linked
+    on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
 ), counted as (
     -- The counts go into separate rows, whose `started_at` is the present microsecond, since other sessions may have
     -- locked the usual rows.
@@ -127,6 +132,10 @@ select ended.holder, ended.id, ended.queue, ended.kind, true from ended
 union all
 select null, null, null, null, false
 from reveille.ring(array(select queue from put_back union all select queue from ended))
+union all
+select null, null, null, null, false
+from reveille.tell_of_ends()
+where exists (select from ended where linked)
 union all
 select null, null, null, null, false
 from ended, lateral (

@@ -20,7 +20,7 @@ select jsonb_build_object(
         and has_table_privilege('reveille.dead_jobs', 'delete')
         and has_table_privilege('reveille.finished_jobs', 'insert')
         and has_function_privilege('reveille.cancel(bigint)', 'execute')
-        and has_function_privilege('reveille.retry(bigint)', 'execute'),
+        and has_function_privilege('reveille.retry(bigint, boolean)', 'execute'),
     'enqueues', records and has_table_privilege('reveille.jobs', 'insert'),
     'changes_queues',
         records

@@ -16,8 +16,8 @@
 --
 -- Returns one row if any job was settled. settled: the ids of the settled jobs; null: all jobs were settled.
 --
--- The other jobs are not settled here: their reservations no longer stand, or they are awaited or limited, or they have
--- another tuple id. The worker gives them to sql/settle_finished.sql. If there are any, the counters get only the
+-- The other jobs are not settled here: their reservations no longer stand, or they are awaited, limited or linked, or
+-- they have another tuple id. The worker gives them to sql/settle_finished.sql. If there are any, the counters get only the
 -- settled jobs' share of the sums.
 --
 -- No index serves a condition of the fence, so the planner can only start from the tuple ids.
@@ -31,6 +31,7 @@ with ended as (
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and not awaited
         and limited is not true
+        and not linked
     returning
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, tags,
         metadata, errors, progress, parent_id, schedule_id

@@ -9,7 +9,7 @@
 --   $7 double precision[]  the run time of each job in seconds
 --   $8 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
 --
--- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
+-- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
 --
 -- Each job is found by its id, as in sql/settle_finished.sql. As in sql/rescue.sql, odd rows get valid values, and a
@@ -33,7 +33,7 @@ with ended as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
         unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker,
-        wait_seconds, run_seconds
+        wait_seconds, run_seconds, linked
     )
     select
         case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority,
@@ -49,8 +49,13 @@ with ended as (
                 else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id)
             end
         ),
-        progress, parent_id, schedule_id, reason, reserved_by, wait_seconds, run_seconds
+        progress, parent_id, schedule_id, reason, reserved_by, wait_seconds, run_seconds, linked
     from ended
+), linked_ends as (
+    insert into reveille.linked_ends (job, outcome)
+    select id, 'dead' from ended
+    where linked
+    on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
@@ -75,7 +80,7 @@ with ended as (
         end
     from ended
 )
-select id
+select id, linked
 from ended
 -- This condition is always true: it is here to send the notifications. Postgres promises no order, but in practice
 -- evaluates these terms from left to right. Only awaited jobs reach pg_notify, and none does while the notification

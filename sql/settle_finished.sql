@@ -11,7 +11,7 @@
 --   $9 double precision    the seconds to add to the time of the counters, which have one row per 10 seconds: 0, or a
 --                          few to choose another row, if another session may have locked the current row
 --
--- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
+-- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
 --
 -- This statement must find each job by its id even with a plan that was made while the table was empty, because a
@@ -26,7 +26,7 @@ with ended as (
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
     -- The columns that the queries below read of each row stand first: a column costs more the further back it stands.
     returning
-        id, awaited, limited, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload,
+        id, awaited, limited, linked, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload,
         priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress,
         parent_id, schedule_id
 ), history as (
@@ -48,6 +48,13 @@ with ended as (
     select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], errors
     from ended
     where awaited and queue = any (array(select queues.name from reveille.queues where queues.retention = interval '0'))
+), linked_ends as (
+    insert into reveille.linked_ends (job, outcome, result)
+    select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place]
+    from ended
+    where linked
+    on conflict (job) do update
+    set outcome = excluded.outcome, result = excluded.result, ended_at = excluded.ended_at
 ), sums as materialized (
     select
         queue, reserved_by as worker, cancelled, pg_catalog.bool_or(limited) as limited, count(*) as jobs,
@@ -82,7 +89,7 @@ with ended as (
         end
     from sums
 )
-select id
+select id, linked
 from ended
 -- This condition is always true: it is here to send the notifications. Postgres promises no order, but in practice
 -- evaluates these terms from left to right. Only awaited jobs reach pg_notify, and none does while the notification

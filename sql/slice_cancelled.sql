@@ -40,6 +40,11 @@
     insert into reveille.ends (id, outcome, errors)
     select id, 'cancelled', errors from ended
     where awaited and exists (select from reveille.queues where name = ended.queue and retention = interval '0')
+), linked_ends as (
+    insert into reveille.linked_ends (job, outcome)
+    select id, 'cancelled' from ended
+    where linked
+    on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
 ), told as materialized (
     -- The worker confirms the notification in the table. If no notification comes, the worker's next heartbeat finds
     -- the request.
@@ -54,6 +59,8 @@
         select distinct ended.queue from ended
         join reveille.queues on queues.name = ended.queue and queues.limited = 'key'
     ))
+    union all
+    select reveille.tell_of_ends() where exists (select from ended where linked)
 )
 select
     (select count(*) from requested) + (select count(*) from ended) as done,

@@ -16,10 +16,14 @@
 ), gone as (
     delete from reveille.dead_jobs
     where id = any (array(select locked.id from locked join passing using (id, version)))
-    returning id
+    returning id, linked
+), linked_ends as materialized (
+    -- A purge counts as a cancellation for the jobs that wait for the dead job.
+    select reveille.note_end(id, 'purged') from gone where linked
 )
 select
     (select count(*) from gone) as done, 0::bigint as requested, 0::bigint as left_over,
     array(select id from passing where id not in (select id from gone)) as passed_over,
     reached.*
 from reached
+where (select count(*) from linked_ends) >= 0

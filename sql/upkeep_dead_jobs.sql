@@ -42,8 +42,12 @@ with recursive mine as materialized (
     ) as found
     limit $1
 ), gone as (
-    delete from reveille.dead_jobs where ctid = any (array(select place from past)) returning 1
+    delete from reveille.dead_jobs where ctid = any (array(select place from past)) returning id, linked
+), linked_ends as materialized (
+    -- A purge counts as a cancellation for the jobs that wait for the dead job.
+    select reveille.note_end(id, 'purged') from gone where linked
 ), noted as (
     update reveille.chores set done_at = now() where name = (select name from mine)
 )
 select exists (select from mine) as mine, (select count(*) from gone) as done
+where (select count(*) from linked_ends) >= 0

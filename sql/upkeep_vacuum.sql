@@ -12,7 +12,9 @@ with due as materialized (
     from (values
         ('jobs', 100000, 0.1), ('dead_jobs', 100000, 0.2), ('workers', 500, 1), ('sleepers', 500, 1),
         ('counters', 5000, 1), ('totals', 500, 1), ('kind_counters', 500, 1), ('rates', 5000, 1),
-        ('chores', 500, 1), ('unique_periods', 10000, 0.2), ('schedules', 500, 1)
+        ('chores', 500, 1), ('unique_periods', 10000, 0.2), ('schedules', 500, 1),
+        ('linked_ends', 5000, 1), ('blocked_jobs', 100000, 0.1), ('dependencies', 100000, 0.2),
+        ('workflow_jobs', 100000, 0.2), ('workflows', 5000, 1)
     ) as churned (name, dead, share)
     join pg_class on pg_class.oid = to_regclass('reveille.' || churned.name)::oid
     where pg_stat_get_dead_tuples(pg_class.oid)::numeric

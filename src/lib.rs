@@ -18,6 +18,8 @@ pub mod handler;
 
 pub mod enqueue;
 
+pub mod workflow;
+
 pub mod worker;
 
 pub mod admin;

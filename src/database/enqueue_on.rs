@@ -9,10 +9,10 @@ use tokio_postgres::GenericClient;
 use crate::database::Database;
 use crate::database::connect::has_met_pooler;
 use crate::database::copy::copy;
-use crate::database::insert::{Insert, enqueued};
+use crate::database::insert::{Insert, enqueued, enqueued_one};
 use crate::database::schema::Schema;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, LinkedJobs, NewJob};
 
 /// Something to enqueue on: a reference to a client or a transaction of tokio-postgres or deadpool-postgres, to a
 /// [`Database`], or to a driver.
@@ -80,6 +80,18 @@ pub trait EnqueueOn: Send + Sized {
         }
         .boxed()
     }
+
+    /// Stores linked jobs, all or none: the jobs of a workflow, or a job that waits for others. Returns the id of the
+    /// workflow or of the job.
+    ///
+    /// By default a store has no linked jobs, and refuses them.
+    fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        let _ = (schema, jobs);
+        async { Err(Error::invalid("this store has no workflows, and no jobs that wait for others")) }.boxed()
+    }
 }
 
 /// Jobs to copy, one after another. In place of a job that cannot be enqueued, there is an error.
@@ -106,6 +118,17 @@ macro_rules! insert_unnamed {
                 Self: 'a,
             {
                 copy(self.client(), schema, jobs).boxed()
+            }
+
+            fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+            where
+                Self: 'a,
+            {
+                async move {
+                    let insert = Insert::of_linked(&Schema::new(schema)?, jobs)?;
+                    enqueued_one(self.query_typed(&insert.sql, &insert.typed()).await)
+                }
+                .boxed()
             }
         }
     )+};
@@ -141,6 +164,15 @@ macro_rules! insert_prepared {
             {
                 copy(self.client(), schema, jobs).boxed()
             }
+
+            fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+            where
+                Self: 'a,
+            {
+                // Workflows are too seldom to keep their statement prepared.
+                let client: &tokio_postgres::Client = self.client();
+                client.insert_linked(schema, jobs)
+            }
         }
     )+};
 }
@@ -175,6 +207,17 @@ impl EnqueueOn for &Database {
         }
         .boxed()
     }
+
+    fn insert_linked<'a>(self, _: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let client = self.client().await?;
+            client.insert_linked(self.schema().name(), jobs).await
+        }
+        .boxed()
+    }
 }
 
 impl<'c, T: ?Sized + Send + Sync> EnqueueOn for &'c Arc<T>
@@ -195,5 +238,13 @@ where
     {
         let inner: &'c T = self;
         inner.copy(schema, jobs)
+    }
+
+    fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        let inner: &'c T = self;
+        inner.insert_linked(schema, jobs)
     }
 }

@@ -17,9 +17,13 @@ pub(crate) struct Insert<'a> {
     params: Vec<TypedValue<'a>>,
 }
 
-type TypedValue<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
+pub(crate) type TypedValue<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
 impl<'a> Insert<'a> {
+    pub(crate) fn new(sql: Cow<'static, str>, params: Vec<TypedValue<'a>>) -> Insert<'a> {
+        Insert { sql, params }
+    }
+
     /// Returns the cheapest statement that stores these jobs; `None` for no jobs.
     pub(crate) fn of(schema: &Schema, jobs: &'a [NewJob]) -> Option<Insert<'a>> {
         let (sql, params) = match jobs {
@@ -62,6 +66,12 @@ pub(crate) fn enqueued(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<
     Ok(rows.iter().map(|row| Enqueued { id: row.get("id"), existed: row.get("existed") }).collect())
 }
 
+/// Reads the server's answer about one job or workflow.
+pub(crate) fn enqueued_one(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<Enqueued> {
+    let no_answer = || Error::unavailable("cannot enqueue: the server returned no row; try again");
+    enqueued(rows)?.first().copied().ok_or_else(no_answer)
+}
+
 /// Returns all settings of a job except its payload. Jobs with equal settings and without unique keys share one
 /// statement.
 fn settings(job: &NewJob) -> impl PartialEq {
@@ -86,7 +96,7 @@ fn settings(job: &NewJob) -> impl PartialEq {
 }
 
 /// Returns the parameters for one job with its payload, or for many jobs with the same settings and their payloads.
-fn params<'a>(job: &'a NewJob, payload: TypedValue<'a>) -> Vec<TypedValue<'a>> {
+pub(crate) fn params<'a>(job: &'a NewJob, payload: TypedValue<'a>) -> Vec<TypedValue<'a>> {
     let (at, delay) = due(job);
     vec![
         (Box::new(&job.queue), Type::TEXT),

@@ -26,6 +26,8 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V8__heads", include_str!("../../migrations/V8__heads.sql")),
     ("V9__views", include_str!("../../migrations/V9__views.sql")),
     ("V10__actions", include_str!("../../migrations/V10__actions.sql")),
+    ("V11__linked_jobs", include_str!("../../migrations/V11__linked_jobs.sql")),
+    ("V13__workflows", include_str!("../../migrations/V13__workflows.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

@@ -27,6 +27,8 @@ pub(crate) mod connect;
 pub(crate) mod copy;
 pub(crate) mod ends;
 pub(crate) mod insert;
+pub(crate) mod json;
+pub(crate) mod linked;
 pub(crate) mod migrate;
 mod parameters;
 mod params;

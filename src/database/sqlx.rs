@@ -23,7 +23,7 @@ use super::enqueue_on::{EnqueueOn, Jobs};
 use super::insert::Insert;
 use super::schema::Schema;
 use crate::error::{Error, Failure, Result};
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, LinkedJobs, NewJob};
 
 /// Rows are sent by COPY once they fill this number of bytes.
 const CHUNK: usize = 64 * 1024;
@@ -77,6 +77,14 @@ async fn insert(on: &mut PgConnection, schema: &str, jobs: &[NewJob]) -> Result<
     rows.map_err(|error| failed("enqueue", error))
 }
 
+async fn insert_linked(on: &mut PgConnection, schema: &str, jobs: &LinkedJobs) -> Result<Enqueued> {
+    let insert = Insert::of_linked(&Schema::new(schema)?, jobs)?;
+    let enqueued = |row: &PgRow| Ok(Enqueued { id: row.try_get("id")?, existed: row.try_get("existed")? });
+    let rows = query(on, &insert.sql, &insert.typed()).await.map_err(|error| failed("enqueue", error))?;
+    let no_answer = || Error::unavailable("cannot enqueue: the server returned no row; try again");
+    enqueued(rows.first().ok_or_else(no_answer)?).map_err(|error| failed("enqueue", error))
+}
+
 async fn copy(on: &mut PgConnection, schema: &str, jobs: &mut Jobs<'_>) -> Result<u64> {
     let failed = |error| failed("enqueue", error);
     let sql = statement(schema)?;
@@ -127,6 +135,13 @@ impl EnqueueOn for &mut PgConnection {
     {
         copy(self, schema, jobs).boxed()
     }
+
+    fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        insert_linked(self, schema, jobs).boxed()
+    }
 }
 
 impl EnqueueOn for &PgPool {
@@ -162,6 +177,22 @@ impl EnqueueOn for &PgPool {
             let copied = copy(&mut transaction, schema, jobs).await?;
             transaction.commit().await.map_err(failed)?;
             Ok(copied)
+        }
+        .boxed()
+    }
+
+    fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let mut connection = acquire(self).await?;
+            // Behind a pooler, the two messages of a statement must reach one session.
+            let failed = |error| failed("enqueue", error);
+            let mut transaction = connection.begin().await.map_err(failed)?;
+            let enqueued = insert_linked(&mut transaction, schema, jobs).await?;
+            transaction.commit().await.map_err(failed)?;
+            Ok(enqueued)
         }
         .boxed()
     }

@@ -149,6 +149,8 @@ pub struct Beat {
     /// The worker's queues for which the store sends it no signals. If the worker has armed the bell for one of these
     /// queues, the bell was disarmed since, such as by a restore. The worker then arms the bell again.
     pub unarmed: Vec<String>,
+    /// True if ends of linked jobs wait to be applied. Only Postgres sets this.
+    pub(crate) linked_ends: bool,
 }
 
 impl Beat {
@@ -156,7 +158,7 @@ impl Beat {
     /// false; set the fields that apply.
     pub fn new(alive: bool) -> Beat {
         let (peers, gone, paused, slots, cancel, unarmed) = Default::default();
-        Beat { alive, stop: false, peers, gone, sharing: 0, paused, slots, cancel, unarmed }
+        Beat { alive, stop: false, peers, gone, sharing: 0, paused, slots, cancel, unarmed, linked_ends: false }
     }
 }
 

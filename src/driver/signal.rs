@@ -30,6 +30,8 @@ pub enum Signal {
     Pause(String),
     /// A user may have asked this worker to shut down.
     Stop(i64),
+    /// A linked job may have ended: a job that others wait for, or that belongs to a workflow.
+    LinkedEnd,
 }
 
 /// An open transaction, which may make jobs due without a signal. The text names the transaction, and is unique in the

@@ -12,7 +12,17 @@ use serde::Serialize;
 use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
 use crate::handler::middleware::Middlewares;
-use crate::job::{Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+use crate::job::linked::{LinkedJobs, Target, check_has_no_unique_key};
+use crate::job::{Enqueued, FiresOn, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+
+/// The jobs that a job waits for.
+#[derive(Debug, Clone, Default)]
+struct After {
+    ids: Vec<i64>,
+    fires_on: FiresOn,
+    cancel_if_dead: bool,
+    needs_one: bool,
+}
 
 /// A job that is about to be enqueued: chain options, then await it.
 #[must_use = "a job is enqueued only when this is awaited"]
@@ -22,13 +32,14 @@ pub struct Enqueue<'a, E> {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
     max_payload: usize,
+    after: Option<After>,
     /// The lifetime of `on`. The type of the enqueuing future has to name this lifetime.
     lifetime: PhantomData<&'a ()>,
 }
 
 impl<E> Enqueue<'_, E> {
     pub(super) fn new(on: E, job: Result<NewJob>, middlewares: Middlewares, schema: Cow<'static, str>) -> Self {
-        Enqueue { on, job, middlewares, schema, max_payload: MAX_PAYLOAD, lifetime: PhantomData }
+        Enqueue { on, job, middlewares, schema, max_payload: MAX_PAYLOAD, after: None, lifetime: PhantomData }
     }
 
     fn change(self, change: impl FnOnce(NewJob) -> NewJob) -> Self {
@@ -127,6 +138,37 @@ impl<E> Enqueue<'_, E> {
         self
     }
 
+    /// Lets the job wait until the jobs with these ids are completed. While one of them is dead, the job waits until
+    /// that job is revived or purged. If one of them is cancelled, the job is cancelled, too.
+    ///
+    /// The job cannot have a unique key, and its delay counts from the last end.
+    pub fn after(self, ids: impl IntoIterator<Item = i64>) -> Self {
+        self.wait(ids, FiresOn::Completed)
+    }
+
+    /// Lets the job wait for this outcome of the jobs with these ids. If another outcome comes, the job is cancelled.
+    /// A second call, or a call of [`after`](Enqueue::after), replaces the first.
+    pub fn after_outcome(self, fires_on: FiresOn, ids: impl IntoIterator<Item = i64>) -> Self {
+        self.wait(ids, fires_on)
+    }
+
+    /// Cancels the job once one of the jobs that it waits for is dead, instead of waiting until that job is revived.
+    pub fn cancel_if_dead(self) -> Self {
+        let after = After { cancel_if_dead: true, ..self.after.unwrap_or_default() };
+        Enqueue { after: Some(after), ..self }
+    }
+
+    /// Starts the job once the first of the jobs that it waits for has the outcome.
+    pub fn on_first(self) -> Self {
+        let after = After { needs_one: true, ..self.after.unwrap_or_default() };
+        Enqueue { after: Some(after), ..self }
+    }
+
+    fn wait(self, ids: impl IntoIterator<Item = i64>, fires_on: FiresOn) -> Self {
+        let after = After { ids: ids.into_iter().collect(), fires_on, ..self.after.unwrap_or_default() };
+        Enqueue { after: Some(after), ..self }
+    }
+
     /// Enqueues into the tables of this schema, instead of the schema of the [`Enqueuer`](super::Enqueuer).
     ///
     /// A [`Database`](crate::Database) or a driver knows its own schema and ignores this option.
@@ -144,6 +186,11 @@ impl<'a, E: EnqueueOn + 'a> IntoFuture for Enqueue<'a, E> {
         async move {
             let job = self.middlewares.enqueue(self.job?)?;
             job.check(self.max_payload)?;
+            if let Some(After { ids, fires_on, cancel_if_dead, needs_one }) = self.after {
+                check_has_no_unique_key(&job)?;
+                let target = Target::Jobs { ids, job: Box::new(job), fires_on, cancel_if_dead, needs_one };
+                return self.on.insert_linked(&self.schema, &LinkedJobs { target, jobs: Vec::new() }).await;
+            }
             let enqueued = self.on.insert(&self.schema, std::slice::from_ref(&job)).await?;
             let no_answer = || Error::unavailable("cannot enqueue: the store returned no id for the job; try again");
             let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;

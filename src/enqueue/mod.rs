@@ -256,10 +256,19 @@ impl Enqueuer {
         Ok(job)
     }
 
-    /// Sets the parent of a job that has none: the job whose handler enqueues it, if a handler does.
+    /// Sets the parent of a job that has none.
     fn child(&self, job: NewJob) -> NewJob {
+        NewJob { parent_id: job.parent_id.or_else(|| self.parent()), ..job }
+    }
+
+    /// Returns the job whose handler enqueues now, if a handler does.
+    pub(crate) fn parent(&self) -> Option<i64> {
         let here = || PARENT.try_with(|parent| *parent).ok().flatten();
-        NewJob { parent_id: job.parent_id.or(self.parent).or_else(here), ..job }
+        self.parent.or_else(here)
+    }
+
+    pub(crate) fn schema_name(&self) -> &str {
+        &self.schema
     }
 }
 

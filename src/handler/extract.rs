@@ -64,6 +64,11 @@ impl Context {
         Context { inner: Arc::new(inner), changed: None }
     }
 
+    /// The store that holds the job.
+    pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
+        &self.inner.driver
+    }
+
     /// The id of the job.
     pub fn id(&self) -> i64 {
         self.inner.job.reservation.id

@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 mod check;
+pub(crate) mod linked;
 mod new_job;
 pub(crate) mod outcome;
 pub(crate) mod payload;
@@ -40,6 +41,7 @@ pub(crate) mod trace_context;
 pub(crate) mod unique;
 
 pub(crate) use check::{check_key, check_name, check_timeout};
+pub use linked::{FiresOn, Input, LinkedJobs};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
 pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;

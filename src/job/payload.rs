@@ -56,6 +56,11 @@ impl Payload {
         Ok(Payload(json.into()))
     }
 
+    /// Makes a payload of JSON that this crate has written from checked parts.
+    pub(crate) fn from_written(json: Vec<u8>) -> Payload {
+        Payload(json.into())
+    }
+
     /// Makes a payload of JSON text from the database, which needs no check.
     pub(crate) fn from_stored(json: &str) -> Payload {
         Payload(json.as_bytes().into())

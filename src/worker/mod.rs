@@ -54,6 +54,7 @@ use crate::worker::identity::{host_name, random_id};
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
+pub(crate) mod apply_ends;
 pub(crate) mod attempt;
 pub(crate) mod backoff;
 pub(crate) mod bells;

@@ -23,7 +23,7 @@ use crate::worker::heartbeat::Heartbeat;
 use crate::worker::parts::quietly;
 use crate::worker::shared::Shared;
 use crate::worker::wake::listener::Listener;
-use crate::worker::{Worker, upkeep};
+use crate::worker::{Worker, apply_ends, upkeep};
 
 /// After the grace period, the remaining handlers are asked to stop, and may go on for 1 s.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -100,6 +100,7 @@ impl RunningWorker {
         let shared = Shared::new(&info, &options, &health, attempts, info.queues.iter().map(String::as_str));
         let heartbeat = Heartbeat::start(&shared, info)?;
         let mut helpers = vec![shared.parts.spawn("the upkeep", upkeep::run(Arc::clone(&shared)))];
+        helpers.push(shared.parts.spawn("the applying of ends", apply_ends::run(Arc::clone(&shared))));
         if options.listen {
             helpers.push(shared.parts.spawn("the listener", Listener::new(&shared).run()));
         }

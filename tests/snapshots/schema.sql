@@ -1,5 +1,39 @@
 CREATE SCHEMA reveille;
 
+CREATE FUNCTION reveille.add_to_workflow(workflow bigint, jobs jsonb) RETURNS bigint[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    refusal text;
+begin
+    perform reveille.check_may_enqueue();
+    if workflow is null then
+        raise exception 'workflow must not be null' using errcode = 'null_value_not_allowed';
+    end if;
+    if (jsonb_typeof(jobs) = 'array') is not true then
+        raise exception 'jobs must be an array of jobs, not %', coalesce(jsonb_typeof(jobs), 'null')
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if jsonb_array_length(jobs) > 10000 then
+        raise exception 'a call takes at most 10000 jobs, not %', jsonb_array_length(jobs)
+            using errcode = 'program_limit_exceeded',
+                  hint = 'In one transaction, call reveille.open_workflow, then reveille.add_to_workflow for each 10000 '
+                         'jobs, then reveille.seal_workflow.';
+    end if;
+    refusal := reveille.refusal_of_linked_jobs(workflow, jobs, reveille.largest_payload());
+    if refusal is not null then
+        raise exception '%', refusal using errcode = 'invalid_parameter_value';
+    end if;
+    return reveille.store_linked_jobs(
+        workflow, jobs, (select workflows.schedule_id from reveille.workflows where workflows.id = workflow)
+    );
+end
+$$;
+
+COMMENT ON FUNCTION reveille.add_to_workflow(workflow bigint, jobs jsonb) IS 'Adds up to 10,000 jobs to a workflow that has not ended, in the caller''s transaction. The keys of a job are those of reveille.enqueue_json without the unique key, and `name`, which is required; `after`: the names of the jobs that it waits for; `before`: the names of new or blocked jobs that are to wait for it too; `fires_on`, `on_dead` and `wait_for` as in reveille.enqueue_after. An element of `after` or `before` can be an object with the keys `name`, `label`, `fires_on` and `on_dead`. In a workflow that is not sealed, a job with the key `after`, even an empty one, starts only after the seal. Returns the ids, in the order of the jobs.';
+
 CREATE FUNCTION reveille.analyze_unknown_tables() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -25,6 +59,176 @@ $$;
 
 COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns the number of tables analyzed. Workers call it.';
 
+CREATE FUNCTION reveille.apply_linked_ends(most integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    taken bigint[];
+    touched bigint[];
+    waiters bigint[];
+    decided int;
+    applied int;
+    cancelled int;
+begin
+    with of_members as materialized (
+        select ends.job, workflows.id as workflow
+        from reveille.linked_ends as ends
+        join reveille.workflow_jobs as members on members.job = ends.job
+        join reveille.workflows on workflows.id = members.workflow
+        order by ends.ended_at
+        limit most
+        for update of ends, workflows skip locked
+    ), of_others as materialized (
+        select ends.job
+        from reveille.linked_ends as ends
+        where not exists (
+            select from reveille.workflow_jobs as members
+            join reveille.workflows on workflows.id = members.workflow
+            where members.job = ends.job
+        )
+        order by ends.ended_at
+        limit most
+        for update skip locked
+    )
+    select array_agg(ends.job order by ends.job), array_agg(distinct ends.workflow) filter (where workflow is not null)
+    into taken, touched
+    from (select job, workflow from of_members union all select job, null from of_others) as ends;
+
+    if taken is not null then
+        with changed as materialized (
+            select
+                members.job, members.workflow, members.outcome as before, outcomes.outcome, ends.was_blocked
+            from reveille.linked_ends as ends
+            join reveille.workflow_jobs as members on members.job = ends.job
+            cross join lateral (
+                select case ends.outcome when 'revived' then null when 'purged' then 'cancelled' else ends.outcome end
+            ) as outcomes (outcome)
+            where ends.job = any (taken) and (members.outcome is distinct from outcomes.outcome or ends.was_blocked)
+        ), noted as (
+            update reveille.workflow_jobs as members
+            set outcome = changed.outcome,
+                result = ends.result,
+                ended_at = case when changed.outcome is not null then ends.ended_at end
+            from changed
+            join reveille.linked_ends as ends on ends.job = changed.job
+            where members.job = changed.job
+        )
+        update reveille.workflows
+        set blocked = workflows.blocked - counts.blocked,
+            completed = workflows.completed + counts.completed,
+            dead = workflows.dead + counts.dead,
+            cancelled = workflows.cancelled + counts.cancelled,
+            skipped = workflows.skipped + counts.skipped,
+            -- A revived job of a workflow that is being cancelled must be passed once more.
+            cancelled_up_to = case when not counts.revives then workflows.cancelled_up_to end
+        from (
+            select
+                workflow, bool_or(outcome is null) as revives,
+                count(*) filter (where was_blocked) as blocked,
+                count(*) filter (where outcome = 'completed' and before is distinct from outcome) as completed,
+                count(*) filter (where outcome = 'dead') - count(*) filter (where before = 'dead') as dead,
+                count(*) filter (where outcome = 'cancelled' and before is distinct from outcome) as cancelled,
+                count(*) filter (where outcome = 'skipped' and before is distinct from outcome) as skipped
+            from changed
+            group by workflow
+        ) as counts
+        where workflows.id = counts.workflow;
+
+        -- The rows of the waiting jobs are locked here, and lowered. Whether a job starts is decided in a later
+        -- statement, which sees what other sessions have lowered before.
+        with due as materialized (
+            select
+                dependencies.waiter, dependencies.ctid as place,
+                reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome) as state
+            from reveille.linked_ends as ends
+            join reveille.dependencies on dependencies.on_job = ends.job
+            join reveille.blocked_jobs on blocked_jobs.id = dependencies.waiter
+            where ends.job = any (taken) and dependencies.state in ('open', 'held')
+                and dependencies.state
+                    <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
+            order by dependencies.waiter
+            limit most
+            for update of blocked_jobs skip locked
+        ), decided as (
+            -- No other session changes these rows, since this one has locked the ends. They are found by their places,
+            -- because a job may wait for a million others, and a million may wait for it.
+            update reveille.dependencies
+            set state = reveille.dependency_state(fires_on, on_dead, (
+                select ends.outcome from reveille.linked_ends as ends where ends.job = dependencies.on_job
+            ))
+            where dependencies.ctid = any (array(select due.place from due))
+        ), lowered as (
+            update reveille.blocked_jobs
+            set needs = needs - sums.met, chances = chances - sums.decided
+            from (
+                select
+                    waiter, (count(*) filter (where state = 'met'))::int as met,
+                    (count(*) filter (where state in ('met', 'skipped')))::int as decided
+                from due
+                group by waiter
+            ) as sums
+            where blocked_jobs.id = sums.waiter
+            returning blocked_jobs.id
+        )
+        select (select array_agg(id order by id) from lowered), (select count(*) from due) into waiters, decided;
+        perform reveille.settle_blocked(waiters) where waiters is not null;
+
+        with unfinished as materialized (
+            select ends.job
+            from reveille.linked_ends as ends
+            where ends.job = any (taken) and exists (
+                select from reveille.dependencies
+                join reveille.blocked_jobs on blocked_jobs.id = dependencies.waiter
+                where dependencies.on_job = ends.job and dependencies.state in ('open', 'held')
+                    and dependencies.state
+                        <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
+            )
+        ), postponed as (
+            -- These ends are looked at after all others, so that they hold up none.
+            update reveille.linked_ends set ended_at = clock_timestamp(), was_blocked = false
+            where job = any (array(select unfinished.job from unfinished))
+        ), gone as (
+            delete from reveille.linked_ends
+            where job = any (taken) and job <> all (array(select unfinished.job from unfinished))
+            returning job, outcome
+        ), forgotten as (
+            -- The dependencies of a workflow stay until its row goes.
+            delete from reveille.dependencies
+            using gone
+            where dependencies.waiter = gone.job and gone.outcome in ('completed', 'cancelled', 'skipped', 'purged')
+                and not exists (select from reveille.workflow_jobs as members where members.job = gone.job)
+                and not (
+                    dependencies.fires_on = 'dead' and dependencies.state = 'met'
+                    and exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.on_job)
+                )
+        ), settled_deaths as (
+            -- A dependency that a dead job has met stays while that job can be revived (reveille.retry), even if the
+            -- job that waited has ended.
+            delete from reveille.dependencies
+            using gone
+            where dependencies.on_job = gone.job and gone.outcome in ('completed', 'cancelled', 'skipped', 'purged')
+                and dependencies.fires_on = 'dead' and dependencies.state = 'met'
+                and not exists (select from reveille.blocked_jobs where blocked_jobs.id = dependencies.waiter)
+                and not exists (select from reveille.jobs where jobs.id = dependencies.waiter)
+                and not exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.waiter)
+                and not exists (select from reveille.workflow_jobs where workflow_jobs.job = dependencies.waiter)
+        )
+        select count(*) into applied from gone;
+        perform reveille.update_workflows(touched) where touched is not null;
+    end if;
+    cancelled := reveille.cancel_members(most);
+    return coalesce(applied + decided, 0) + cancelled;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.apply_linked_ends(most integer) IS 'Applies up to `most` ends of linked jobs: starts or skips the jobs that wait for them, and counts them in their workflows. Cancels up to `most` jobs of workflows that are being cancelled. Returns the number of changes. Call this again until it returns 0. For workers.';
+
 CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -32,9 +236,15 @@ CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT r
     AS $$
 #variable_conflict use_column
 begin
+    update reveille.blocked_jobs set awaited = true where blocked_jobs.id = await.id and not blocked_jobs.awaited;
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- The queries are separate, because each query then sees everything that was committed before it. If the first
-    -- query does not find the job, the job has ended, and one of the queries after it finds the ending.
+    -- The queries are separate, because each query then sees everything that was committed before it. If the first two
+    -- queries do not find the job, the job has ended, and one of the queries after them finds the ending.
+    perform from reveille.blocked_jobs where blocked_jobs.id = await.id;
+    if found then
+        state := 'live';
+        return;
+    end if;
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
@@ -82,7 +292,7 @@ begin
     end if;
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
-        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker, linked
     )
     select
         coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end,
@@ -91,16 +301,21 @@ begin
         case when whole then jobs.metadata end,
         case when whole and jsonb_typeof(jobs.errors) = 'array' then jobs.errors else '[]' end
         || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', message),
-        case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null
+        case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null,
+        jobs.linked
     from reveille.jobs
     where jobs.id = bury_unclaimed.id;
-    delete from reveille.jobs where jobs.id = bury_unclaimed.id returning jobs.queue, jobs.awaited into ended;
+    delete from reveille.jobs where jobs.id = bury_unclaimed.id
+    returning jobs.queue, jobs.awaited, jobs.linked into ended;
     if not found then
         raise exception using errcode = 'RVNO0';
     end if;
     perform reveille.ring(array[ended.queue]);
     if ended.awaited and pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.finished', bury_unclaimed.id || ' dead');
+    end if;
+    if ended.linked then
+        perform reveille.note_end(bury_unclaimed.id, 'dead');
     end if;
     return true;
 exception when others then
@@ -135,6 +350,9 @@ CREATE FUNCTION reveille.cancel(id bigint) RETURNS text
 declare
     job reveille.jobs;
 begin
+    if reveille.end_blocked(array[cancel.id], 'cancelled') > 0 then
+        return 'cancelled';
+    end if;
     select * into job from reveille.jobs where jobs.id = cancel.id for update;
     if found and job.reserved_at is not null then
         update reveille.jobs
@@ -164,6 +382,9 @@ begin
         if job.awaited and pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.finished', cancel.id || ' cancelled');
         end if;
+        if job.linked then
+            perform reveille.note_end(cancel.id, 'cancelled');
+        end if;
         -- In an ordered queue, the next job with the same key may start now.
         perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
         return 'cancelled';
@@ -176,7 +397,83 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns `cancelled` (the job was waiting, and has now ended), `requested` (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns `cancelled` (the job was waiting or blocked, and has now ended), `requested` (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
+
+CREATE FUNCTION reveille.cancel_members(most integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    workflow record;
+    member record;
+    seen int := 0;
+    up_to text;
+begin
+    for workflow in
+        select id, cancelled_up_to from reveille.workflows
+        where state = 'cancelling' and finished_at is null
+        order by id
+        limit 10
+        for no key update skip locked
+    loop
+        up_to := workflow.cancelled_up_to;
+        for member in
+            select job, name, cleanup or coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as is_left
+            from reveille.workflow_jobs
+            where workflow_jobs.workflow = workflow.id and name > coalesce(workflow.cancelled_up_to, '')
+            order by name
+            limit most - seen
+        loop
+            if not member.is_left then
+                -- If another session has locked the job, a later call goes on from here.
+                perform from reveille.blocked_jobs where id = member.job for update skip locked;
+                if not found then
+                    perform from reveille.jobs where id = member.job for update skip locked;
+                    exit when not found and (
+                        exists (select from reveille.jobs where id = member.job)
+                        or exists (select from reveille.blocked_jobs where id = member.job)
+                    );
+                end if;
+                perform reveille.cancel(member.job);
+            end if;
+            seen := seen + 1;
+            up_to := member.name;
+        end loop;
+        update reveille.workflows set cancelled_up_to = up_to
+        where id = workflow.id and cancelled_up_to is distinct from up_to;
+        perform reveille.update_workflows(array[workflow.id]);
+        exit when seen >= most;
+    end loop;
+    return seen;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cancel_members(most integer) IS 'Cancels up to `most` jobs of workflows that are being cancelled, in the order of their names. Returns the number of jobs that it has passed. For reveille.apply_linked_ends.';
+
+CREATE FUNCTION reveille.cancel_workflow(id bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    now_is text;
+begin
+    update reveille.workflows set state = 'cancelling'
+    where workflows.id = cancel_workflow.id and state in ('running', 'stalled');
+    if found then
+        perform reveille.tell_of_ends();
+    end if;
+    select state into now_is from reveille.workflows where workflows.id = cancel_workflow.id;
+    return coalesce(now_is, 'unknown');
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cancel_workflow(id bigint) IS 'Cancels a workflow: no job of it starts any more, workers cancel its jobs, and the handlers of running jobs are asked to stop. Jobs that wait for any end or for a cancellation alone still run. Returns the state of the workflow: `cancelling`, or the state in which it has ended, or `unknown`.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -321,6 +618,25 @@ $$;
 
 COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses an odd row: raises a check violation that names the broken rule. Returns true for any other row.';
 
+CREATE FUNCTION reveille.check_may_enqueue() RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not has_column_privilege(
+        coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name, 'reveille.jobs', 'kind', 'insert'
+    ) then
+        raise exception 'permission denied for table jobs' using errcode = 'insufficient_privilege';
+    end if;
+    if exists (select from reveille.workers where not applies_ends) then
+        raise exception 'workers of an older version are running, which would not start the jobs that wait for others'
+            using errcode = 'object_not_in_prerequisite_state', hint = 'Stop these workers or replace them first.';
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.check_may_enqueue() IS 'Refuses a caller that may not insert jobs, and refuses linked jobs while a worker lives that does not apply their ends.';
+
 CREATE FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -364,6 +680,9 @@ begin
     if ended.awaited and pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.finished', ended.id || ' completed');
     end if;
+    if ended.linked then
+        perform reveille.note_end(ended.id, 'completed');
+    end if;
 end
 $$;
 
@@ -382,6 +701,90 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on, when a schedule''s timing changes or the schedule is resumed.';
+
+CREATE FUNCTION reveille.cycle_of(jobs jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+    names text[];
+    -- The prerequisites of all jobs, one job after another, and the place of the last prerequisite of each job.
+    prerequisites int[];
+    last int[];
+    -- The next prerequisite to follow of each job on the path; null: the job is not on a path yet.
+    next int[];
+    is_done boolean[];
+    path int[] := '{}';
+    depth int := 0;
+    at int;
+    target int;
+begin
+    with named as materialized (
+        select given.place::int, given.job ->> 'name' as name
+        from jsonb_array_elements(jobs) with ordinality as given (job, place)
+    ), edges as materialized (
+        select
+            case read.direction when 'after' then read.place::int else named.place end as place,
+            case read.direction when 'after' then named.place else read.place::int end as target
+        from reveille.read_dependencies(jobs) as read
+        join named on named.name = read.name
+    )
+    select
+        array_agg(named.name order by named.place),
+        (select array_agg(edges.target order by edges.place, edges.target) from edges),
+        array_agg(named.last order by named.place)
+            filter (where exists (select from edges where edges.target > edges.place))
+    into names, prerequisites, last
+    from (
+        select named.place, named.name, (sum(coalesce(counts.edges, 0)) over (order by named.place))::int as last
+        from named
+        left join (select edges.place, count(*) as edges from edges group by edges.place) as counts
+            on counts.place = named.place
+    ) as named;
+    -- If each job waits only for jobs before it, there is no cycle.
+    if last is null then
+        return null;
+    end if;
+    next := array_fill(null::int, array[cardinality(names)]);
+    is_done := array_fill(false, array[cardinality(names)]);
+    for root in 1..cardinality(names) loop
+        continue when is_done[root];
+        depth := 1;
+        path[1] := root;
+        next[root] := case root when 1 then 1 else last[root - 1] + 1 end;
+        while depth > 0 loop
+            at := path[depth];
+            if next[at] > last[at] then
+                is_done[at] := true;
+                depth := depth - 1;
+                continue;
+            end if;
+            target := prerequisites[next[at]];
+            next[at] := next[at] + 1;
+            continue when is_done[target];
+            if next[target] is not null then
+                return format('the jobs wait for each other in a circle: %s', (
+                    select string_agg(
+                        case step.place when 1 then '' when 2 then ' waits for ' else ', which waits for ' end
+                            || to_json(names[step.job]),
+                        '' order by step.place
+                    )
+                    from unnest(path[array_position(path[1:depth], target):depth] || target)
+                        with ordinality as step (job, place)
+                ));
+            end if;
+            depth := depth + 1;
+            path[depth] := target;
+            next[target] := case target when 1 then 1 else last[target - 1] + 1 end;
+        end loop;
+    end loop;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cycle_of(jobs jsonb) IS 'Returns which of these jobs wait for each other in a circle; null: none.';
 
 CREATE FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -406,6 +809,79 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'Returns the number of dead jobs by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
+
+CREATE FUNCTION reveille.dependency_state(fires_on text, on_dead text, outcome text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case
+        when outcome operator(pg_catalog.=) 'revived' then 'open'
+        -- The job was dead before, even if no worker has applied its death.
+        when outcome operator(pg_catalog.=) 'purged' and fires_on operator(pg_catalog.=) 'dead' then 'met'
+        when fires_on operator(pg_catalog.=) 'any' then 'met'
+        when fires_on operator(pg_catalog.=) outcome then 'met'
+        when fires_on operator(pg_catalog.=) 'cancelled' and outcome operator(pg_catalog.=) 'skipped' then 'met'
+        when fires_on operator(pg_catalog.=) 'completed' and outcome operator(pg_catalog.=) 'dead'
+            and on_dead operator(pg_catalog.=) 'hold'
+        then 'held'
+        else 'skipped'
+    end
+$$;
+
+COMMENT ON FUNCTION reveille.dependency_state(fires_on text, on_dead text, outcome text) IS 'Returns the state of a dependency after its prerequisite has ended with an outcome. A met or skipped dependency keeps its state.';
+
+CREATE FUNCTION reveille.end_blocked(ids bigint[], outcome text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    ended bigint;
+begin
+    with ended as (
+        delete from reveille.blocked_jobs where blocked_jobs.id = any (ids) returning *
+    ), finished as (
+        insert into reveille.finished_jobs (
+            day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key,
+            tags, metadata, errors, parent_id, schedule_id, outcome
+        )
+        select
+            extract(epoch from now())::bigint / 86400 % 32, id, queue, kind, payload, priority, 0, 0, max_attempts,
+            coalesce(available_at, created_at), created_at, key, tags, metadata,
+            case
+                when end_blocked.outcome = 'skipped'
+                then jsonb_build_array(jsonb_build_object(
+                    'at', now(), 'reason', 'skipped',
+                    'error', 'not started: the outcomes that the job waited for can no longer come'
+                ))
+            end,
+            parent_id, schedule_id, 'cancelled'
+        from ended
+        where not exists (select from reveille.queues where name = ended.queue and retention = interval '0')
+    ), kept as (
+        insert into reveille.ends (id, outcome)
+        select id, 'cancelled' from ended
+        where awaited and exists (select from reveille.queues where name = ended.queue and retention = interval '0')
+    ), noted as (
+        insert into reveille.linked_ends (job, outcome, was_blocked)
+        select id, end_blocked.outcome, true from ended
+        on conflict (job) do update set outcome = excluded.outcome, was_blocked = true, ended_at = excluded.ended_at
+    )
+    select count(*) + 0 * count(
+        case
+            when awaited and pg_notification_queue_usage() < 0.9
+            then pg_notify('reveille.finished', id || ' cancelled')::text
+        end
+    ) into ended
+    from ended;
+    if ended > 0 then
+        perform reveille.tell_of_ends();
+    end if;
+    return ended;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.end_blocked(ids bigint[], outcome text) IS 'Ends blocked jobs as `cancelled` or `skipped`. Returns the number of jobs that were blocked.';
 
 CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, max_payload bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
     LANGUAGE plpgsql
@@ -561,6 +1037,55 @@ $$;
 
 COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, max_payload bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (`keep`), the new payload, tags and metadata (`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job. max_payload is the largest payload in bytes, measured as text; null: the setting reveille.max_payload, or else 1 MiB.';
 
+CREATE FUNCTION reveille.enqueue_after(after bigint[], kind text, payload jsonb DEFAULT '{}'::jsonb, fires_on text DEFAULT 'completed'::text, on_dead text DEFAULT 'hold'::text, wait_for text DEFAULT 'all'::text, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, max_payload bigint DEFAULT NULL::bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    job jsonb;
+    refusal text;
+begin
+    perform reveille.check_may_enqueue();
+    if enqueue_after.fires_on is null or enqueue_after.fires_on not in ('completed', 'dead', 'cancelled', 'any') then
+        raise exception 'fires_on must be completed, dead, cancelled or any'
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue_after.on_dead is null or enqueue_after.on_dead not in ('hold', 'cancel') then
+        raise exception 'on_dead must be hold or cancel' using errcode = 'invalid_parameter_value';
+    end if;
+    if cardinality(after) = 0 or array_position(after, null) > 0 or after is null then
+        raise exception 'after must be the ids of one or more jobs' using errcode = 'invalid_parameter_value';
+    end if;
+    if (select count(distinct id) from unnest(after) as waited_for (id)) < cardinality(after) then
+        raise exception 'after names a job twice' using errcode = 'invalid_parameter_value';
+    end if;
+    job := jsonb_strip_nulls(jsonb_build_object(
+        'kind', enqueue_after.kind, 'queue', enqueue_after.queue, 'delay', enqueue_after.delay,
+        'available_at', enqueue_after.available_at, 'priority', enqueue_after.priority,
+        'max_attempts', enqueue_after.max_attempts, 'timeout', enqueue_after.timeout, 'key', enqueue_after.key,
+        'tags', to_jsonb(enqueue_after.tags), 'parent_id', enqueue_after.parent_id,
+        'wait_for', enqueue_after.wait_for
+    )) || jsonb_build_object(
+        'payload', coalesce(enqueue_after.payload, '{}'), 'metadata', enqueue_after.metadata,
+        'fires_on', enqueue_after.fires_on, 'on_dead', enqueue_after.on_dead,
+        'after', (
+            select jsonb_agg(jsonb_build_object('id', waited_for.id) order by waited_for.place)
+            from unnest(after) with ordinality as waited_for (id, place)
+        )
+    );
+    refusal := reveille.refusal_of_linked_jobs(null, jsonb_build_array(job), coalesce(
+        enqueue_after.max_payload, reveille.largest_payload()
+    ));
+    if refusal is not null then
+        raise exception '%', regexp_replace(refusal, '^job 1: ', '') using errcode = 'invalid_parameter_value';
+    end if;
+    return (reveille.store_linked_jobs(null, jsonb_build_array(job)))[1];
+end
+$$;
+
+COMMENT ON FUNCTION reveille.enqueue_after(after bigint[], kind text, payload jsonb, fires_on text, on_dead text, wait_for text, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, parent_id bigint, max_payload bigint) IS 'Enqueues a job in the caller''s transaction that starts once other jobs have ended: `select reveille.enqueue_after(array[7, 8], ''report'')`. fires_on is the outcome that it waits for: `completed`, `dead`, `cancelled` or `any`. If that outcome can no longer come, the job is cancelled. But if it waits for `completed` and the other job is dead, on_dead decides: `hold` waits until that job is revived or purged, `cancel` cancels. wait_for is `all`, or `first`: one of the jobs is enough. A delay counts from the last end. The other arguments are those of reveille.enqueue, without the unique key. Returns the id.';
+
 CREATE FUNCTION reveille.enqueue_json(jobs jsonb) RETURNS TABLE(place integer, id bigint, existed boolean)
     LANGUAGE plpgsql
     AS $$
@@ -662,6 +1187,45 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.enqueue_json(jobs jsonb) IS 'Enqueues a job, or an array of jobs, in the caller''s transaction: `select place, id, existed from reveille.enqueue_json(''[{"kind": "hello", "payload": {"to": 7}}]'')`. The keys of a job are the arguments of `reveille.enqueue`; only `kind` is required. A key that is null counts as absent, except `payload`. `delay` and `timeout` are texts that Postgres reads as an interval, or numbers of seconds; `priority` is 0 to 3, or `urgent`, `high`, `normal` or `low`. Returns a row for each job: its place in the array, from 1, its id, and whether it existed. Stores all jobs or none. If a job cannot be stored, the error names its place and its key. Jobs with unique keys are stored in the order of these keys, so that two calls do not deadlock.';
+
+CREATE FUNCTION reveille.enqueue_workflow(name text, jobs jsonb, unique_key text DEFAULT NULL::text, input jsonb DEFAULT '{}'::jsonb, parent_id bigint DEFAULT NULL::bigint) RETURNS bigint
+    LANGUAGE sql
+    AS $$
+    select enqueued.id
+    from reveille.enqueue_workflow_parts(
+        enqueue_workflow.name, array[enqueue_workflow.jobs], enqueue_workflow.unique_key, enqueue_workflow.input,
+        enqueue_workflow.parent_id, true
+    ) as enqueued
+$$;
+
+COMMENT ON FUNCTION reveille.enqueue_workflow(name text, jobs jsonb, unique_key text, input jsonb, parent_id bigint) IS 'Enqueues a workflow of up to 10,000 jobs in the caller''s transaction: `select reveille.enqueue_workflow(''nightly'', ''[{"name": "extract", "kind": "extract"}, {"name": "load", "kind": "load", "after": ["extract"]}]'')`. The keys of a job are those of reveille.add_to_workflow. If a workflow of the name with the unique_key has not ended, no job is added. Returns the id of the workflow, new or not.';
+
+CREATE FUNCTION reveille.enqueue_workflow_parts(name text, parts jsonb[], unique_key text, input jsonb, parent_id bigint, seal boolean, OUT id bigint, OUT existed boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    part jsonb;
+begin
+    select opened.id, opened.existed into id, existed
+    from reveille.open_workflow(
+        name => enqueue_workflow_parts.name, unique_key => enqueue_workflow_parts.unique_key,
+        input => enqueue_workflow_parts.input, parent_id => enqueue_workflow_parts.parent_id
+    ) as opened;
+    if existed then
+        return;
+    end if;
+    foreach part in array parts loop
+        perform reveille.add_to_workflow(id, part);
+    end loop;
+    if seal then
+        perform reveille.seal_workflow(id);
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.enqueue_workflow_parts(name text, parts jsonb[], unique_key text, input jsonb, parent_id bigint, seal boolean, OUT id bigint, OUT existed boolean) IS 'Enqueues a workflow whose jobs come in arrays of up to 10,000 jobs. See reveille.enqueue_workflow.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -779,6 +1343,34 @@ $$;
 
 COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue: lets the job that it has just inserted hold the job''s unique key for a period (null: while the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the new job and returns false.';
 
+CREATE FUNCTION reveille.inputs(job bigint, after_label text DEFAULT ''::text, most integer DEFAULT 100, only_label text DEFAULT NULL::text, OUT label text, OUT name text, OUT prerequisite bigint, OUT outcome text, OUT result jsonb) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+    select
+        dependencies.label, members.name, dependencies.on_job,
+        coalesce(members.outcome, ends.outcome, finished.outcome, dead.outcome),
+        coalesce(members.result, ends.result, finished.result)
+    from reveille.dependencies
+    left join reveille.workflow_jobs as members on members.job = dependencies.on_job
+    left join reveille.linked_ends as ends on ends.job = dependencies.on_job and members.outcome is null
+    left join lateral (
+        select finished_jobs.outcome, finished_jobs.result from reveille.finished_jobs
+        where finished_jobs.id = dependencies.on_job and members.job is null
+        limit 1
+    ) as finished on true
+    left join lateral (
+        select 'dead' as outcome from reveille.dead_jobs where dead_jobs.id = dependencies.on_job and members.job is null
+    ) as dead on true
+    where dependencies.waiter = inputs.job and dependencies.label > after_label
+        and (only_label is null or dependencies.label = only_label)
+    order by dependencies.label
+    limit most
+$$;
+
+COMMENT ON FUNCTION reveille.inputs(job bigint, after_label text, most integer, only_label text, OUT label text, OUT name text, OUT prerequisite bigint, OUT outcome text, OUT result jsonb) IS 'Returns what a job has waited for, in the order of the labels: up to `most` rows with labels after after_label, or the one with only_label. outcome is null while the prerequisite has not ended. The result of a job without a workflow is known as long as its queue''s history.';
+
 CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -868,6 +1460,15 @@ $$;
 
 COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows that are deleted from reveille.counters to reveille.totals. Leaves out the rows of worker 0, because the totals already contain their counts.';
 
+CREATE FUNCTION reveille.largest_payload() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(nullif(current_setting('reveille.max_payload', true), '')::bigint, 1048576)
+$$;
+
+COMMENT ON FUNCTION reveille.largest_payload() IS 'Returns the largest payload in bytes that this session may enqueue: the setting reveille.max_payload, or else 1 MiB.';
+
 CREATE FUNCTION reveille.limits_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -882,6 +1483,66 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.limits_changed() IS 'Wakes the workers of a queue whose limits change, since more jobs may start.';
+
+CREATE FUNCTION reveille.link_prerequisite(id bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    ended text;
+begin
+    -- The queries follow the direction in which a job moves, each with a snapshot of its own. A revived job moves back,
+    -- so all are repeated once.
+    for round in 1..2 loop
+        -- An update, not a lock: with an older snapshot it fails with 40001 if the job has ended meanwhile.
+        update reveille.blocked_jobs set awaited = awaited where blocked_jobs.id = link_prerequisite.id;
+        if found then
+            return;
+        end if;
+        update reveille.jobs set linked = true where jobs.id = link_prerequisite.id;
+        if found then
+            return;
+        end if;
+        update reveille.dead_jobs set linked = true where dead_jobs.id = link_prerequisite.id;
+        ended := case when found then 'dead' end;
+        if ended is null then
+            select outcome into ended from reveille.workflow_jobs
+            where workflow_jobs.job = link_prerequisite.id and outcome in ('completed', 'cancelled', 'skipped');
+        end if;
+        if ended is null then
+            select outcome into ended from reveille.linked_ends
+            where linked_ends.job = link_prerequisite.id
+                and outcome in ('completed', 'cancelled', 'skipped', 'purged');
+        end if;
+        if ended is null then
+            select outcome into ended from reveille.finished_jobs where finished_jobs.id = link_prerequisite.id;
+        end if;
+        if ended is not null then
+            -- The end is noted once more, so that a worker applies it to the new dependency.
+            insert into reveille.linked_ends (job, outcome) values (link_prerequisite.id, ended)
+            on conflict (job) do update set ended_at = excluded.ended_at;
+            perform reveille.tell_of_ends();
+            return;
+        end if;
+    end loop;
+    raise exception 'job % is not known: it never existed, or its history is gone', link_prerequisite.id
+        using errcode = 'no_data_found', hint = 'The queue''s retention decides how long a finished job is known.';
+end
+$$;
+
+COMMENT ON FUNCTION reveille.link_prerequisite(id bigint) IS 'For a new dependency: locks a job until the caller commits and marks it as linked. If the job has ended, notes its end once more.';
+
+CREATE FUNCTION reveille.linked_work_waits() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select exists (select from reveille.linked_ends)
+        or exists (select from reveille.workflows where state = 'cancelling' and finished_at is null)
+$$;
+
+COMMENT ON FUNCTION reveille.linked_work_waits() IS 'True if reveille.apply_linked_ends may have something to do. For workers.';
 
 CREATE FUNCTION reveille.live_holder(kind text, unique_key text) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -937,6 +1598,23 @@ $$;
 
 COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on a queue as silent, or not silent, when the queue''s bell is switched off or on.';
 
+CREATE FUNCTION reveille.note_end(job bigint, outcome text, was_blocked boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    insert into reveille.linked_ends as ends (job, outcome, was_blocked)
+    values (note_end.job, note_end.outcome, note_end.was_blocked)
+    on conflict (job) do update
+    set outcome = excluded.outcome, result = excluded.result, was_blocked = ends.was_blocked or excluded.was_blocked,
+        ended_at = excluded.ended_at;
+    perform reveille.tell_of_ends();
+end
+$$;
+
+COMMENT ON FUNCTION reveille.note_end(job bigint, outcome text, was_blocked boolean) IS 'Notes the end of a linked job in reveille.linked_ends, and notifies the workers.';
+
 CREATE FUNCTION reveille.note_limits() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -988,6 +1666,48 @@ $$;
 
 COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'If no worker sleeps, notes that inserts need not search for sleeping workers. Returns true if no worker sleeps, and false if a worker sleeps or may sleep. Call this function in a separate transaction, as workers do.';
 
+CREATE FUNCTION reveille.open_workflow(name text, unique_key text DEFAULT NULL::text, input jsonb DEFAULT '{}'::jsonb, parent_id bigint DEFAULT NULL::bigint, schedule_id bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    perform reveille.check_may_enqueue();
+    if (length(open_workflow.name) between 1 and 128) is not true then
+        raise exception 'a workflow''s name must have 1 to 128 characters' using errcode = 'invalid_parameter_value';
+    end if;
+    if octet_length(open_workflow.unique_key) not between 1 and 512 then
+        raise exception 'unique_key must have 1 to 512 bytes' using errcode = 'invalid_parameter_value';
+    end if;
+    if octet_length(open_workflow.input::text) > 1048576 then
+        raise exception 'the input of a workflow is larger than 1 MiB'
+            using errcode = 'program_limit_exceeded', hint = 'Keep large data elsewhere and pass a reference.';
+    end if;
+    loop
+        insert into reveille.workflows (name, unique_key, holds_key, input, parent_id, schedule_id)
+        values (
+            open_workflow.name, open_workflow.unique_key, open_workflow.unique_key is not null,
+            coalesce(open_workflow.input, '{}'), open_workflow.parent_id, open_workflow.schedule_id
+        )
+        on conflict (name, unique_key) where holds_key do nothing
+        returning workflows.id into id;
+        existed := not found;
+        if not existed then
+            return;
+        end if;
+        select workflows.id into id
+        from reveille.workflows
+        where workflows.name = open_workflow.name and workflows.unique_key = open_workflow.unique_key and holds_key;
+        if found then
+            return;
+        end if;
+        -- The workflow that held the unique key has ended meanwhile.
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.open_workflow(name text, unique_key text, input jsonb, parent_id bigint, schedule_id bigint, OUT id bigint, OUT existed boolean) IS 'Begins a workflow that is filled in parts, by reveille.add_to_workflow. Jobs that wait for others do not start before reveille.seal_workflow. If a workflow of the name with the unique_key has not ended, `existed` is true, and `id` is that workflow''s.';
+
 CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1006,6 +1726,10 @@ begin
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
+        or exists (select from reveille.blocked_jobs where blocked_jobs.id > given.last and blocked_jobs.id < too_large)
+        or exists (
+            select from reveille.workflow_jobs where workflow_jobs.job > given.last and workflow_jobs.job < too_large
+        )
         or exists (
             select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large
         );
@@ -1015,6 +1739,8 @@ begin
     select greatest(
         (select max(jobs.id) from reveille.jobs where jobs.id < too_large),
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
+        (select max(blocked_jobs.id) from reveille.blocked_jobs where blocked_jobs.id < too_large),
+        (select max(workflow_jobs.job) from reveille.workflow_jobs where workflow_jobs.job < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
     -- The lock lets only one session at a time move the sequence. Otherwise a second session could move the sequence
@@ -1194,6 +1920,48 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and another job''s period is newer than the caller''s snapshot, the call fails with 40001: try the transaction again.';
+
+CREATE FUNCTION reveille.plain_jobs(jobs jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(jsonb_agg(
+        case
+            when jsonb_typeof(given.job) = 'object'
+            then given.job - array['name', 'after', 'before', 'fires_on', 'on_dead', 'wait_for']
+            else given.job
+        end
+        order by given.place
+    ), '[]')
+    from jsonb_array_elements(jobs) with ordinality as given (job, place)
+$$;
+
+COMMENT ON FUNCTION reveille.plain_jobs(jobs jsonb) IS 'Returns the jobs of a workflow without the keys that link them.';
+
+CREATE FUNCTION reveille.read_dependencies(jobs jsonb) RETURNS TABLE(place bigint, direction text, name text, id bigint, label text, fires_on text, on_dead text, edge jsonb)
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select
+        given.place, directions.direction,
+        case jsonb_typeof(edges.edge) when 'string' then edges.edge #>> '{}' else edges.edge ->> 'name' end,
+        case when jsonb_typeof(edges.edge -> 'id') = 'number' then (edges.edge -> 'id')::bigint end,
+        case when jsonb_typeof(edges.edge) = 'object' then edges.edge ->> 'label' end,
+        coalesce(case when jsonb_typeof(edges.edge) = 'object' then edges.edge ->> 'fires_on' end,
+            given.job ->> 'fires_on', 'completed'),
+        coalesce(case when jsonb_typeof(edges.edge) = 'object' then edges.edge ->> 'on_dead' end,
+            given.job ->> 'on_dead', 'hold'),
+        edges.edge
+    from jsonb_array_elements(jobs) with ordinality as given (job, place)
+    cross join (values ('after'), ('before')) as directions (direction)
+    cross join lateral jsonb_array_elements(case
+        when jsonb_typeof(given.job) = 'object' and jsonb_typeof(given.job -> directions.direction) = 'array'
+        then given.job -> directions.direction
+        else '[]'
+    end) as edges (edge)
+$$;
+
+COMMENT ON FUNCTION reveille.read_dependencies(jobs jsonb) IS 'Reads the keys `after` and `before` of an array of jobs: one row per dependency.';
 
 CREATE FUNCTION reveille.read_json_jobs(jobs jsonb, are_plain boolean) RETURNS TABLE(place bigint, job jsonb, kind text, payload jsonb, queue text, due timestamp with time zone, priority smallint, max_attempts integer, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint)
     LANGUAGE sql STABLE
@@ -1474,6 +2242,117 @@ $_$;
 
 COMMENT ON FUNCTION reveille.refusal_of_json_jobs(jobs jsonb, max_payload bigint) IS 'For reveille.enqueue_json: returns the place and the key of the first job of an array that cannot be stored, and why; null if all can be stored.';
 
+CREATE FUNCTION reveille.refusal_of_linked_jobs(workflow bigint, jobs jsonb, max_payload bigint) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    refusal text;
+begin
+    select case
+        when jsonb_typeof(given.job) <> 'object' then format('job %s: must be an object', given.place)
+        when refusal_of_linked_jobs.workflow is not null
+            and (jsonb_typeof(given.job -> 'name') = 'string' and length(given.job ->> 'name') between 1 and 128)
+                is not true
+        then format('job %s: key "name": must be a string of 1 to 128 characters', given.place)
+        when given.job ->> 'unique_key' is not null or given.job ->> 'unique_mode' is not null
+            or given.job ->> 'unique_until' is not null
+        then format(
+            'job %s: key "unique_key": a job that waits for others or belongs to a workflow cannot have one; the '
+            'workflow can', coalesce(to_json(given.job ->> 'name')::text, given.place::text)
+        )
+        when coalesce(jsonb_typeof(given.job -> 'after'), 'array') <> 'array'
+            or coalesce(jsonb_typeof(given.job -> 'before'), 'array') <> 'array'
+        then format(
+            'job %s: the keys "after" and "before": must be arrays of names',
+            coalesce(to_json(given.job ->> 'name')::text, given.place::text)
+        )
+        when given.job ->> 'wait_for' not in ('all', 'first')
+        then format('job %s: key "wait_for": must be "all" or "first"', to_json(given.job ->> 'name'))
+    end
+    into refusal
+    from jsonb_array_elements(jobs) with ordinality as given (job, place)
+    where jsonb_typeof(given.job) <> 'object'
+        or refusal_of_linked_jobs.workflow is not null and (
+            jsonb_typeof(given.job -> 'name') = 'string' and length(given.job ->> 'name') between 1 and 128
+        ) is not true
+        or given.job ->> 'unique_key' is not null or given.job ->> 'unique_mode' is not null
+        or given.job ->> 'unique_until' is not null
+        or coalesce(jsonb_typeof(given.job -> 'after'), 'array') <> 'array'
+        or coalesce(jsonb_typeof(given.job -> 'before'), 'array') <> 'array'
+        or coalesce(given.job ->> 'wait_for', 'all') not in ('all', 'first')
+    order by given.place
+    limit 1;
+    if refusal is not null then
+        return refusal;
+    end if;
+    refusal := reveille.refusal_of_json_jobs(reveille.plain_jobs(jobs), max_payload);
+    if refusal is not null or refusal_of_linked_jobs.workflow is null then
+        return refusal;
+    end if;
+
+    select format('the name %s occurs twice', to_json(named.name)) into refusal
+    from (
+        select given.job ->> 'name' as name, count(*) as times
+        from jsonb_array_elements(jobs) as given (job)
+        group by 1
+    ) as named
+    where named.times > 1 or (
+        select members.job from reveille.workflow_jobs as members
+        where members.workflow = refusal_of_linked_jobs.workflow and members.name = named.name
+    ) is not null
+    order by named.name
+    limit 1;
+    if refusal is not null then
+        return refusal;
+    end if;
+    select case
+        when edges.name is null
+        then format('job %s: %s is neither a name nor an object with the key "name"', given.name, left(edges.edge::text, 60))
+        when edges.id is not null or jsonb_typeof(edges.edge) = 'object'
+            and edges.edge - array['name', 'label', 'fires_on', 'on_dead'] <> '{}'
+        then format('job %s: %s has another key than "name", "label", "fires_on" and "on_dead"', given.name,
+            left(edges.edge::text, 60))
+        when edges.fires_on not in ('completed', 'dead', 'cancelled', 'any')
+        then format('job %s: key "fires_on": must be "completed", "dead", "cancelled" or "any", not %s', given.name,
+            to_json(left(edges.fires_on, 60)))
+        when edges.on_dead not in ('hold', 'cancel')
+        then format('job %s: key "on_dead": must be "hold" or "cancel", not %s', given.name,
+            to_json(left(edges.on_dead, 60)))
+        when edges.name = jobs -> (edges.place - 1)::int ->> 'name' then format('job %s waits for itself', given.name)
+        when edges.times > 1 then format('job %s waits for %s twice', given.name, to_json(edges.name))
+        else format('job %s: %s is not a job of the workflow', given.name, to_json(left(edges.name, 60)))
+    end
+    into refusal
+    from (
+        select *, count(*) over (partition by read.place, read.direction, read.name) as times
+        from reveille.read_dependencies(jobs) as read
+    ) as edges
+    cross join lateral (select to_json(jobs -> (edges.place - 1)::int ->> 'name')::text as name) as given
+    left join (
+        select added.job ->> 'name' as name, true as is_new from jsonb_array_elements(jobs) as added (job)
+    ) as named on named.name = edges.name
+    where edges.name is null or edges.id is not null
+        or jsonb_typeof(edges.edge) = 'object'
+            and edges.edge - array['name', 'label', 'fires_on', 'on_dead'] <> '{}'
+        or edges.fires_on not in ('completed', 'dead', 'cancelled', 'any')
+        or edges.on_dead not in ('hold', 'cancel') or edges.times > 1
+        or edges.name = jobs -> (edges.place - 1)::int ->> 'name'
+        or named.is_new is null and (
+            select members.job from reveille.workflow_jobs as members
+            where members.workflow = refusal_of_linked_jobs.workflow and members.name = edges.name
+        ) is null
+    order by edges.place
+    limit 1;
+    return coalesce(refusal, reveille.cycle_of(jobs));
+end
+$$;
+
+COMMENT ON FUNCTION reveille.refusal_of_linked_jobs(workflow bigint, jobs jsonb, max_payload bigint) IS 'Returns what is wrong with new jobs of a workflow, by the name of the job; null if nothing is. If workflow is null, the jobs belong to none. max_payload is as in reveille.refusal_of_json_jobs.';
+
 CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1535,7 +2414,7 @@ $$;
 
 COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; ticks that passed during the pause are skipped. Returns true if the schedule exists.';
 
-CREATE FUNCTION reveille.retry(id bigint) RETURNS text
+CREATE FUNCTION reveille.retry(id bigint, forced boolean DEFAULT false) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -1545,6 +2424,9 @@ declare
     job reveille.jobs;
     dead reveille.dead_jobs;
 begin
+    if exists (select from reveille.blocked_jobs where blocked_jobs.id = retry.id) then
+        return 'blocked';
+    end if;
     select * into job from reveille.jobs where jobs.id = retry.id for update;
     if found and job.reserved_at is not null then
         return 'running';
@@ -1554,29 +2436,42 @@ begin
         return 'due';
     end if;
 
-    delete from reveille.dead_jobs where dead_jobs.id = retry.id returning * into dead;
-    if found then
-        insert into reveille.jobs (
-            id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until,
-            key, timeout, tags, metadata, errors, progress, parent_id, schedule_id
-        )
-        overriding system value
-        values (
-            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts,
-            dead.created_at, dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata,
-            dead.errors, dead.progress, dead.parent_id, dead.schedule_id
-        )
-        on conflict do nothing;
-        if not found then
-            if exists (select from reveille.jobs where jobs.id = retry.id) then
-                raise exception 'job % cannot be revived: a live job has its id', retry.id
-                    using errcode = 'unique_violation', hint = 'Try again once that job has ended.';
+    begin
+        delete from reveille.dead_jobs where dead_jobs.id = retry.id returning * into dead;
+        if found then
+            if dead.linked then
+                -- If a worker is just applying the job's death, this waits until the worker has committed.
+                perform reveille.note_end(retry.id, 'revived');
+                perform from reveille.dependencies as acted_on
+                where acted_on.on_job = retry.id and acted_on.fires_on = 'dead' and acted_on.state = 'met';
+                if found and not retry.forced then
+                    raise exception using errcode = 'RVCOM';
+                end if;
             end if;
-            raise exception 'job % cannot be revived: a live job of its kind has its unique key', retry.id
-                using errcode = 'unique_violation', hint = 'Cancel that job or wait for its end, then try again.';
+            insert into reveille.jobs (
+                id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until,
+                key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, linked
+            )
+            overriding system value
+            values (
+                dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts,
+                dead.created_at, dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata,
+                dead.errors, dead.progress, dead.parent_id, dead.schedule_id, dead.linked
+            )
+            on conflict do nothing;
+            if not found then
+                if exists (select from reveille.jobs where jobs.id = retry.id) then
+                    raise exception 'job % cannot be revived: a live job has its id', retry.id
+                        using errcode = 'unique_violation', hint = 'Try again once that job has ended.';
+                end if;
+                raise exception 'job % cannot be revived: a live job of its kind has its unique key', retry.id
+                    using errcode = 'unique_violation', hint = 'Cancel that job or wait for its end, then try again.';
+            end if;
+            return 'revived';
         end if;
-        return 'revived';
-    end if;
+    exception when sqlstate 'RVCOM' then
+        return 'compensated';
+    end;
 
     return case
         when exists (select from reveille.finished_jobs where finished_jobs.id = retry.id) then 'finished'
@@ -1585,7 +2480,34 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set to zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
+COMMENT ON FUNCTION reveille.retry(id bigint, forced boolean) IS 'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set to zero), or the reason why nothing was changed: `running`, `blocked` (the job waits for others), `compensated` (the job is dead, and a job that waited for its death was started), `finished` or `unknown`. `forced` revives even a compensated job.';
+
+CREATE FUNCTION reveille.retry_workflow(id bigint, forced boolean DEFAULT false) RETURNS TABLE(name text, job bigint, answer text)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+    -- A death that no worker has applied yet is known from reveille.dead_jobs.
+    for name, job in
+        select members.name, members.job
+        from reveille.workflow_jobs as members
+        where members.workflow = retry_workflow.id
+            and exists (select from reveille.dead_jobs where dead_jobs.id = members.job)
+        order by members.job
+    loop
+        begin
+            answer := reveille.retry(job, forced);
+        exception when unique_violation then
+            answer := 'a live job has its id or its unique key';
+        end;
+        return next;
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.retry_workflow(id bigint, forced boolean) IS 'Revives the dead jobs of a workflow. Returns one row per dead job: its name, its id, and `revived`, or why it was not revived, as in reveille.retry. The jobs that a dead job holds up then wait for it as before.';
 
 CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1746,6 +2668,38 @@ $$;
 
 COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: `select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin'')`. The next tick stays unless the timing changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare the schedules of their code.';
 
+CREATE FUNCTION reveille.seal_workflow(workflow bigint) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    given_workflow constant bigint := workflow;
+begin
+    perform reveille.check_may_enqueue();
+    update reveille.workflows set sealed = true where workflows.id = given_workflow and not sealed;
+    if not found then
+        if not exists (select from reveille.workflows where workflows.id = given_workflow) then
+            raise exception 'workflow % does not exist', given_workflow using errcode = 'no_data_found';
+        end if;
+        return false;
+    end if;
+    if exists (select from reveille.workflows where workflows.id = given_workflow and workflows.jobs = 0) then
+        raise exception 'a workflow needs at least one job' using errcode = 'invalid_parameter_value';
+    end if;
+    perform from reveille.blocked_jobs where blocked_jobs.workflow = given_workflow order by blocked_jobs.id for update;
+    perform reveille.settle_blocked(array(
+        select blocked_jobs.id from reveille.blocked_jobs
+        where blocked_jobs.workflow = given_workflow and (needs <= 0 or chances < needs)
+    ));
+    perform reveille.update_workflows(array[given_workflow]);
+    return true;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.seal_workflow(workflow bigint) IS 'Ends the filling of a workflow that reveille.open_workflow has begun: jobs that wait for others can start from the commit on. Further jobs can still be added until the workflow ends. Returns false if it was sealed.';
+
 CREATE FUNCTION reveille.set_slots(queue text, slots integer, worker bigint DEFAULT NULL::bigint) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1776,6 +2730,41 @@ $$;
 
 COMMENT ON FUNCTION reveille.set_slots(queue text, slots integer, worker bigint) IS 'Sets the number of slots of a queue in one worker, or in all live workers of the queue if worker is null: 0 to 10,000. The workers learn of it at their next heartbeats. A worker that is started again has its own number. Returns the number of workers.';
 
+CREATE FUNCTION reveille.settle_blocked(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    starts bigint[];
+    skips bigint[];
+    cancels bigint[];
+begin
+    select
+        array_agg(blocked.id order by blocked.id) filter (where blocked.needs <= 0 and goes_on),
+        array_agg(blocked.id) filter (where blocked.needs > 0 and blocked.chances < blocked.needs and goes_on),
+        array_agg(blocked.id) filter (where (blocked.needs <= 0 or blocked.chances < blocked.needs) and not goes_on)
+    into starts, skips, cancels
+    from reveille.blocked_jobs as blocked
+    cross join lateral (
+        select blocked.cleanup or not exists (
+            select from reveille.workflows where workflows.id = blocked.workflow and workflows.state = 'cancelling'
+        )
+    ) as is_to_run (goes_on)
+    where blocked.id = any (ids)
+        and not exists (
+            select from reveille.workflows
+            where workflows.id = blocked.workflow and not workflows.sealed and workflows.state <> 'cancelling'
+        );
+    perform reveille.start_blocked(starts);
+    perform reveille.end_blocked(skips, 'skipped') where skips is not null;
+    perform reveille.end_blocked(cancels, 'cancelled') where cancels is not null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.settle_blocked(ids bigint[]) IS 'Starts or skips each of these blocked jobs whose dependencies are decided. The caller has locked their rows.';
+
 CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
@@ -1788,6 +2777,72 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'False if no worker sleeps, so that an insert need not search for workers to ring for. Reads the present state, whatever the statement''s snapshot shows.';
+
+CREATE FUNCTION reveille.start_blocked(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    one bigint;
+    code text;
+    message text;
+begin
+    if cardinality(ids) = 0 or ids is null then
+        return;
+    end if;
+    begin
+        with started as (
+            delete from reveille.blocked_jobs where blocked_jobs.id = any (ids) returning *
+        ), stored as (
+            insert into reveille.jobs (
+                id, queue, kind, payload, priority, max_attempts, available_at, created_at, key, timeout, tags,
+                metadata, parent_id, schedule_id, awaited, linked
+            )
+            overriding system value
+            select
+                id, queue, kind, payload, priority, max_attempts,
+                -- A due time before now could be below a low-water mark.
+                greatest(available_at, clock_timestamp() + coalesce(delay, interval '0')), created_at, key, timeout,
+                tags, metadata, parent_id, schedule_id, awaited, true
+            from started
+            order by id
+        )
+        update reveille.workflows
+        set blocked = workflows.blocked - of_workflow.jobs
+        from (select workflow, count(*) as jobs from started where workflow is not null group by workflow)
+            as of_workflow (id, jobs)
+        where workflows.id = of_workflow.id;
+        return;
+    exception when others then
+        get stacked diagnostics code = returned_sqlstate, message = message_text;
+    end;
+    if cardinality(ids) > 1 then
+        foreach one in array ids loop
+            perform reveille.start_blocked(array[one]);
+        end loop;
+        return;
+    end if;
+    insert into reveille.dead_jobs (
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, timeout,
+        tags, metadata, errors, parent_id, schedule_id, reason, linked
+    )
+    select
+        id, queue, kind, payload, priority, 0, 0, max_attempts, clock_timestamp(), created_at, key, timeout, tags,
+        metadata, jsonb_build_array(jsonb_build_object(
+            'at', now(), 'attempt', 0, 'reason', 'undecodable',
+            'error', format('cannot be stored in reveille.jobs: %s (SQLSTATE %s)', message, code)
+        )),
+        parent_id, schedule_id, 'undecodable', true
+    from reveille.blocked_jobs
+    where blocked_jobs.id = ids[1];
+    delete from reveille.blocked_jobs where blocked_jobs.id = ids[1];
+    perform reveille.note_end(ids[1], 'dead', true);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.start_blocked(ids bigint[]) IS 'Moves blocked jobs to reveille.jobs. A job that the table refuses becomes a dead job. The caller has locked the rows of the jobs, and those of their workflows.';
 
 CREATE FUNCTION reveille.stop_worker(id bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -1809,6 +2864,173 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down: the worker claims no more jobs and finishes its running jobs. Returns true if the worker exists.';
+
+CREATE FUNCTION reveille.store_linked_jobs(workflow bigint, jobs jsonb, schedule_id bigint DEFAULT NULL::bigint) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    count constant int := jsonb_array_length(jobs);
+    given_workflow constant bigint := workflow;
+    given_schedule constant bigint := schedule_id;
+    is_sealed boolean := true;
+    ids bigint[];
+    existing record;
+    added record;
+begin
+    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler may
+    -- complete its job in a transaction, and add to the workflow in the same one.
+    for existing in
+        select distinct on (named.id) named.id, edges.direction
+        from reveille.read_dependencies(jobs) as edges
+        cross join lateral (
+            select coalesce(edges.id, (
+                select members.job from reveille.workflow_jobs as members
+                where members.workflow = given_workflow and members.name = edges.name
+            ))
+        ) as named (id)
+        where named.id is not null
+        order by named.id
+    loop
+        case existing.direction
+            when 'after' then perform reveille.link_prerequisite(existing.id);
+            else perform from reveille.blocked_jobs where blocked_jobs.id = existing.id for update;
+        end case;
+    end loop;
+    if given_workflow is not null then
+        -- This lock keeps workers from applying ends of this workflow until the caller commits.
+        select case when workflows.state = 'running' or workflows.state = 'stalled' then workflows.sealed end
+        into is_sealed
+        from reveille.workflows
+        where workflows.id = given_workflow
+        for no key update;
+        if is_sealed is null then
+            raise exception 'workflow % %', given_workflow, coalesce(
+                (select 'is ' || workflows.state from reveille.workflows where workflows.id = given_workflow),
+                'does not exist'
+            ) using errcode = 'object_not_in_prerequisite_state', hint = 'Enqueue another workflow.';
+        end if;
+    end if;
+    ids := array(select nextval('reveille.jobs_id_seq') from generate_series(1, count));
+
+    begin
+        with named as materialized (
+            select given.job ->> 'name' as name, ids[given.place] as id
+            from jsonb_array_elements(jobs) with ordinality as given (job, place)
+        )
+        insert into reveille.dependencies (waiter, on_job, label, fires_on, on_dead)
+        select
+            case edges.direction when 'after' then ids[edges.place] else target.id end,
+            case edges.direction when 'after' then target.id else ids[edges.place] end,
+            coalesce(edges.label, case edges.direction
+                when 'after' then coalesce(edges.name, edges.id::text)
+                else jobs -> (edges.place - 1)::int ->> 'name'
+            end),
+            edges.fires_on, edges.on_dead
+        from reveille.read_dependencies(jobs) as edges
+        left join named on named.name = edges.name
+        cross join lateral (
+            select coalesce(named.id, edges.id, (
+                select members.job from reveille.workflow_jobs as members
+                where members.workflow = given_workflow and members.name = edges.name
+            ))
+        ) as target (id);
+    exception when unique_violation then
+        raise exception 'a job would read two results under one label'
+            using errcode = 'invalid_parameter_value', hint = 'Give each prerequisite of a job a label of its own.';
+    end;
+    -- Blocked jobs that wait for a new job too.
+    for added in
+        select
+            dependencies.waiter, count(*) as dependencies,
+            bool_and(dependencies.fires_on in ('any', 'cancelled')) as cleanup
+        from reveille.dependencies
+        left join unnest(ids) as new (id) on new.id = dependencies.waiter
+        where dependencies.on_job = any (ids) and new.id is null
+        group by dependencies.waiter
+        order by dependencies.waiter
+    loop
+        update reveille.blocked_jobs
+        set needs = needs + case when needs_one then 0 else added.dependencies end,
+            chances = chances + added.dependencies,
+            cleanup = added.cleanup and (cleanup or not exists (
+                select from reveille.dependencies as known
+                where known.waiter = added.waiter and known.on_job <> all (ids)
+            ))
+        where blocked_jobs.id = added.waiter;
+        if not found then
+            raise exception 'job % has started or ended, so it cannot wait for another job',
+                (select to_json(name) from reveille.workflow_jobs where job = added.waiter)
+                using errcode = 'object_not_in_prerequisite_state';
+        end if;
+        update reveille.workflow_jobs as members
+        set cleanup = blocked_jobs.cleanup
+        from reveille.blocked_jobs
+        where members.job = added.waiter and blocked_jobs.id = added.waiter
+            and members.cleanup <> blocked_jobs.cleanup;
+    end loop;
+
+    with waiting as (
+        select dependencies.waiter, count(*) as dependencies,
+            bool_and(dependencies.fires_on in ('any', 'cancelled')) as cleanup
+        from reveille.dependencies
+        where dependencies.waiter = any (ids)
+        group by dependencies.waiter
+    )
+    insert into reveille.blocked_jobs (
+        id, queue, kind, payload, priority, max_attempts, needs, chances, needs_one, workflow, cleanup, available_at,
+        delay, key, timeout, tags, metadata, parent_id, schedule_id
+    )
+    select
+        ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts,
+        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first, given_workflow, coalesce(waiting.cleanup, false),
+        case when new.job ->> 'available_at' is not null then new.due end,
+        case when new.job ->> 'delay' is not null then new.due - now() end,
+        new.key, new.timeout, new.tags, new.metadata, new.parent_id, given_schedule
+    from reveille.read_json_jobs(reveille.plain_jobs(jobs), false) as new
+    left join waiting on waiting.waiter = ids[new.place]
+    cross join lateral (
+        select
+            coalesce(jobs -> (new.place - 1)::int ->> 'wait_for', 'all') = 'first',
+            coalesce(waiting.dependencies, 0)::int
+    ) as waits (for_first, dependencies)
+    where waits.dependencies > 0
+        or not is_sealed and jsonb_typeof(jobs -> (new.place - 1)::int -> 'after') = 'array';
+
+    insert into reveille.jobs (
+        id, queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id,
+        schedule_id, linked
+    )
+    overriding system value
+    select
+        ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts, new.due, new.key, new.timeout,
+        new.tags, new.metadata, new.parent_id, given_schedule, true
+    from reveille.read_json_jobs(reveille.plain_jobs(jobs), false) as new
+    where (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = ids[new.place]) is null
+    order by new.place;
+
+    if given_workflow is not null then
+        insert into reveille.workflow_jobs (job, workflow, name, cleanup)
+        select
+            ids[given.place], given_workflow, given.job ->> 'name',
+            coalesce((select cleanup from reveille.blocked_jobs where blocked_jobs.id = ids[given.place]), false)
+        from jsonb_array_elements(jobs) with ordinality as given (job, place);
+        update reveille.workflows
+        set jobs = workflows.jobs + count,
+            blocked = workflows.blocked
+                + (select count(*) from reveille.blocked_jobs where blocked_jobs.id = any (ids))
+        where workflows.id = given_workflow;
+        perform reveille.update_workflows(array[given_workflow]);
+    end if;
+    return ids;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.store_linked_jobs(workflow bigint, jobs jsonb, schedule_id bigint) IS 'Stores checked jobs with their dependencies, in a workflow or (null) in none. Returns their ids, in their order.';
 
 CREATE FUNCTION reveille.sum_of_histograms(one bigint[], other bigint[]) RETURNS bigint[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1836,6 +3058,20 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Shares with the other workers of a queue the place that this worker''s claims have reached.';
+
+CREATE FUNCTION reveille.tell_of_ends() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- If no notification comes, the workers' next heartbeats find the ends.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.linked', '');
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.tell_of_ends() IS 'Notifies the workers that ends of linked jobs are to be applied.';
 
 CREATE FUNCTION reveille.tell_of_schedules() RETURNS trigger
     LANGUAGE plpgsql
@@ -2013,6 +3249,56 @@ $$;
 
 COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Removes a schedule; the jobs that it has enqueued stay. Returns true if the schedule existed. A schedule that a worker declares in its code returns when that worker starts again.';
 
+CREATE FUNCTION reveille.update_workflows(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+    update reveille.workflows
+    set state = now_is.state,
+        finished_at = case when now_is.has_ended then coalesce(workflows.finished_at, clock_timestamp()) end,
+        holds_key = workflows.holds_key and not now_is.has_ended,
+        result = case when now_is.has_ended then (
+            select case when count(*) = 1 then (array_agg(sinks.result))[1] end
+            from (
+                select members.result
+                from reveille.workflow_jobs as members
+                where members.workflow = workflows.id and members.outcome = 'completed'
+                    and not exists (select from reveille.dependencies where dependencies.on_job = members.job)
+                limit 2
+            ) as sinks
+        ) end
+    from (
+        select
+            before.id,
+            case
+                when counts.pending = 0 and (before.sealed or before.state in ('cancelling', 'cancelled'))
+                then case
+                    when before.state in ('cancelling', 'cancelled') then 'cancelled'
+                    when before.dead > 0 then 'failed'
+                    when before.cancelled > 0 then 'cancelled'
+                    else 'completed'
+                end
+                when before.state = 'cancelling' then 'cancelling'
+                when before.sealed and before.dead > 0 and counts.pending = before.blocked then 'stalled'
+                else 'running'
+            end as state,
+            counts.pending = 0 and (before.sealed or before.state in ('cancelling', 'cancelled')) as has_ended
+        from reveille.workflows as before
+        cross join lateral (
+            select before.jobs - before.completed - before.dead - before.cancelled - before.skipped
+        ) as counts (pending)
+        where before.id = any (ids)
+    ) as now_is
+    where workflows.id = now_is.id
+        and (workflows.state <> now_is.state or (workflows.finished_at is not null) <> now_is.has_ended);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.update_workflows(ids bigint[]) IS 'Brings the states of workflows up to date with their counts. The caller has locked their rows.';
+
 CREATE TABLE reveille.actions (
     id bigint NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -2160,6 +3446,169 @@ ALTER TABLE reveille.actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE reveille.blocked_jobs (
+    id bigint NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb NOT NULL,
+    priority smallint NOT NULL,
+    max_attempts integer NOT NULL,
+    needs integer NOT NULL,
+    chances integer NOT NULL,
+    needs_one boolean DEFAULT false NOT NULL,
+    workflow bigint,
+    cleanup boolean DEFAULT false NOT NULL,
+    available_at timestamp with time zone,
+    delay interval,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    key text,
+    timeout interval,
+    tags text[],
+    metadata jsonb,
+    parent_id bigint,
+    schedule_id bigint,
+    awaited boolean DEFAULT false NOT NULL
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+
+COMMENT ON TABLE reveille.blocked_jobs IS 'Blocked jobs: jobs that have never started, since they wait for the ends of other jobs. A job keeps its id when it moves to reveille.jobs.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.id IS 'The id.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.payload IS 'The handler''s input.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.max_attempts IS 'The number of failures at which the job becomes a dead job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.needs IS 'The number of dependencies that must still be met. At 0 the job moves to reveille.jobs, if its workflow is sealed.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.chances IS 'The number of dependencies that can still be met. The job is skipped once this number is below `needs`.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.needs_one IS 'True if one met dependency is enough.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.workflow IS 'The workflow; null: the job belongs to none.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.cleanup IS 'As in reveille.workflow_jobs.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.available_at IS 'The earliest due time; null: the time of the move.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.delay IS 'The time from the move to the due time; null: none.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.key IS 'The key: what the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.metadata IS 'Free data about the job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.parent_id IS 'The id of the job whose handler enqueued this job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.schedule_id IS 'The schedule that enqueued the job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs.awaited IS 'True if a program awaits the job.';
+
+CREATE TABLE reveille.dependencies (
+    waiter bigint NOT NULL,
+    on_job bigint NOT NULL,
+    label text NOT NULL,
+    fires_on text NOT NULL,
+    on_dead text DEFAULT 'hold'::text NOT NULL,
+    state text DEFAULT 'open'::text NOT NULL,
+    CONSTRAINT fires_on_is_known CHECK ((fires_on = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'any'::text]))),
+    CONSTRAINT on_dead_is_known CHECK ((on_dead = ANY (ARRAY['hold'::text, 'cancel'::text]))),
+    CONSTRAINT state_is_known CHECK ((state = ANY (ARRAY['open'::text, 'met'::text, 'held'::text, 'skipped'::text])))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+
+COMMENT ON TABLE reveille.dependencies IS 'Dependencies: which job waits for which, and for which outcome. Those of a workflow are kept as long as its row, all others until the waiting job has completed or was cancelled.';
+
+COMMENT ON COLUMN reveille.dependencies.waiter IS 'The job that waits.';
+
+COMMENT ON COLUMN reveille.dependencies.on_job IS 'The prerequisite: the job that is waited for.';
+
+COMMENT ON COLUMN reveille.dependencies.label IS 'The name under which the waiting job reads the result of the other.';
+
+COMMENT ON COLUMN reveille.dependencies.fires_on IS 'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped and purged jobs count as cancelled.';
+
+COMMENT ON COLUMN reveille.dependencies.on_dead IS 'What a dead prerequisite does to a dependency on `completed`: `hold`: it waits until that job is revived or purged; `cancel`: it is skipped.';
+
+COMMENT ON COLUMN reveille.dependencies.state IS '`open`: the prerequisite has not ended; `met`; `held`: the prerequisite is dead; `skipped`: it can no longer be met.';
+
+CREATE TABLE reveille.workflow_jobs (
+    job bigint NOT NULL,
+    workflow bigint NOT NULL,
+    name text NOT NULL,
+    cleanup boolean DEFAULT false NOT NULL,
+    outcome text,
+    result jsonb,
+    ended_at timestamp with time zone,
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text])))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+
+COMMENT ON TABLE reveille.workflow_jobs IS 'The jobs of workflows, one row each from the enqueue to the removal of the workflow. Their results are kept here, whatever the retention of their queues.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.job IS 'The job.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.workflow IS 'The workflow.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.name IS 'The name of the job within the workflow.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.cleanup IS 'True if the job waits for others, and neither for completed nor for dead ones alone: a cancel of the workflow leaves it.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.outcome IS '`completed`, `dead`, `cancelled` or `skipped`; null: the job has not ended.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.result IS 'The result that the handler returned, at most 1 MiB.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.ended_at IS 'The time at which the job ended.';
+
+CREATE VIEW reveille.blocked_jobs_overview AS
+ SELECT blocked.id,
+    blocked.queue,
+    blocked.kind,
+    blocked.workflow,
+    members.name,
+    blocked.needs,
+    ARRAY( SELECT dependencies.on_job
+           FROM reveille.dependencies
+          WHERE ((dependencies.waiter = blocked.id) AND (dependencies.state = ANY (ARRAY['open'::text, 'held'::text])))
+          ORDER BY dependencies.label
+         LIMIT 10) AS waits_for,
+    (EXISTS ( SELECT
+           FROM reveille.dependencies
+          WHERE ((dependencies.waiter = blocked.id) AND (dependencies.state = 'held'::text)))) AS is_held,
+    blocked.created_at
+   FROM (reveille.blocked_jobs blocked
+     LEFT JOIN reveille.workflow_jobs members ON ((members.job = blocked.id)));
+
+COMMENT ON VIEW reveille.blocked_jobs_overview IS 'The blocked jobs, and what they wait for. Give a query a `limit`.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.id IS 'The job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.workflow IS 'The workflow; null: the job belongs to none.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.name IS 'The name of the job within its workflow.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.needs IS 'The number of dependencies that must still be met. At 0 the job waits for the seal of its workflow.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.waits_for IS 'Up to ten of the jobs that the job still waits for.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.is_held IS 'True if one of these jobs is dead.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.created_at IS 'The start of the transaction that enqueued the job.';
+
 CREATE TABLE reveille.chores (
     name text NOT NULL,
     day smallint,
@@ -2243,6 +3692,7 @@ CREATE TABLE reveille.dead_jobs (
     wait_seconds double precision,
     run_seconds double precision,
     finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    linked boolean DEFAULT false NOT NULL,
     CONSTRAINT reason_is_known CHECK ((reason = ANY (ARRAY['failed'::text, 'permanent'::text, 'timed_out'::text, 'lost'::text, 'undecodable'::text])))
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.05');
@@ -2298,6 +3748,8 @@ COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'The seconds from the due t
 COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'The run time of the last attempt in seconds.';
 
 COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'The time at which the job became a dead job.';
+
+COMMENT ON COLUMN reveille.dead_jobs.linked IS 'As in reveille.jobs.';
 
 CREATE VIEW reveille.dead_job_list AS
  SELECT dead_jobs.id,
@@ -2461,7 +3913,8 @@ CREATE TABLE reveille.jobs (
     parent_id bigint,
     schedule_id bigint,
     limited boolean,
-    awaited boolean DEFAULT false NOT NULL
+    awaited boolean DEFAULT false NOT NULL,
+    linked boolean DEFAULT false NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
 
@@ -2518,6 +3971,8 @@ COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued the j
 COMMENT ON COLUMN reveille.jobs.limited IS 'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 
 COMMENT ON COLUMN reveille.jobs.awaited IS 'True if a program awaits the job: its end is notified on the channel reveille.finished.';
+
+COMMENT ON COLUMN reveille.jobs.linked IS 'True if the job waits or has waited for other jobs, if others wait for it, if it belongs to a workflow, or if it has recorded a step. The end of a linked job is noted in reveille.linked_ends.';
 
 CREATE VIEW reveille.failing_jobs AS
  SELECT jobs.id,
@@ -3025,7 +4480,8 @@ CREATE TABLE reveille.workers (
     stop_requested_at timestamp with time zone,
     stuck_jobs bigint[],
     stuck_since timestamp with time zone[],
-    backend integer
+    backend integer,
+    applies_ends boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -3062,6 +4518,8 @@ COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'The worker''s stuck jobs: thei
 COMMENT ON COLUMN reveille.workers.stuck_since IS 'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 
 COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend whose lock shows that the worker lives: at first the backend of the session that has registered the worker, then that of the listener''s session. Null: no backend is known, and the lock of any session shows it.';
+
+COMMENT ON COLUMN reveille.workers.applies_ends IS 'True if the worker notes the ends of linked jobs and applies them. A worker of a version before workflows does not; while it lives, no job can be linked.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
@@ -3161,6 +4619,29 @@ COMMENT ON TABLE reveille.limits IS 'Queues with limits whose running jobs have 
 COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.limits.counted_for IS 'The queue''s limited_since at the time of the count. While the queue''s limited_since differs from this value, workers claim no job of the queue.';
+
+CREATE TABLE reveille.linked_ends (
+    job bigint NOT NULL,
+    outcome text NOT NULL,
+    result jsonb,
+    was_blocked boolean DEFAULT false NOT NULL,
+    ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text, 'purged'::text, 'revived'::text]))),
+    CONSTRAINT result_of_a_linked_job_is_at_most_1_mib CHECK (((pg_column_size(result) <= 512) OR (octet_length((result)::text) <= 1048576)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
+
+COMMENT ON TABLE reveille.linked_ends IS 'The ends of linked jobs that no worker has applied yet to the jobs that wait for them and to their workflows.';
+
+COMMENT ON COLUMN reveille.linked_ends.job IS 'The job.';
+
+COMMENT ON COLUMN reveille.linked_ends.outcome IS 'How the job ended: `completed`, `dead`, `cancelled` or `skipped`; `purged`: the dead job was deleted; `revived`: it waits again.';
+
+COMMENT ON COLUMN reveille.linked_ends.result IS 'The result that the handler returned.';
+
+COMMENT ON COLUMN reveille.linked_ends.was_blocked IS 'True if the job ended without having been in reveille.jobs.';
+
+COMMENT ON COLUMN reveille.linked_ends.ended_at IS 'The time of the end, or of the last try to apply it. The oldest ends are applied first.';
 
 CREATE TABLE reveille.passed_over (
     id bigint NOT NULL,
@@ -3842,10 +5323,180 @@ COMMENT ON COLUMN reveille.worker_status.stuck IS 'The number of the worker''s s
 
 COMMENT ON COLUMN reveille.worker_status.queue_slots IS 'The number of slots of each queue, in the order of queues.';
 
+CREATE VIEW reveille.workflow_job_status AS
+ SELECT members.workflow,
+    members.name,
+    members.job,
+        CASE
+            WHEN (members.outcome IS NOT NULL) THEN members.outcome
+            WHEN (blocked.id IS NOT NULL) THEN 'blocked'::text
+            WHEN (live.reserved_at IS NOT NULL) THEN 'running'::text
+            WHEN (live.available_at > now()) THEN 'delayed'::text
+            WHEN (live.id IS NOT NULL) THEN 'ready'::text
+            ELSE 'ended'::text
+        END AS state,
+    COALESCE(blocked.queue, live.queue) AS queue,
+    COALESCE(blocked.kind, live.kind) AS kind,
+    live.failures,
+    members.ended_at
+   FROM ((reveille.workflow_jobs members
+     LEFT JOIN reveille.blocked_jobs blocked ON ((blocked.id = members.job)))
+     LEFT JOIN reveille.jobs live ON ((live.id = members.job)));
+
+COMMENT ON VIEW reveille.workflow_job_status IS 'The jobs of workflows, without their results. Give a query a condition on `workflow`.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.workflow IS 'The workflow.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.name IS 'The name of the job within the workflow.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.job IS 'The job.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.state IS '`blocked`, `delayed`, `ready` or `running`; `completed`, `dead`, `cancelled` or `skipped`; `ended`: the job has ended, and no worker has applied its end yet.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.queue IS 'The queue; null once the job has ended.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.kind IS 'The kind; null once the job has ended.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.failures IS 'The number of failed attempts; null: blocked or ended.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.ended_at IS 'The time at which the job ended.';
+
+CREATE TABLE reveille.workflows (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    unique_key text,
+    holds_key boolean DEFAULT false NOT NULL,
+    state text DEFAULT 'running'::text NOT NULL,
+    sealed boolean DEFAULT false NOT NULL,
+    jobs bigint DEFAULT 0 NOT NULL,
+    blocked bigint DEFAULT 0 NOT NULL,
+    completed bigint DEFAULT 0 NOT NULL,
+    dead bigint DEFAULT 0 NOT NULL,
+    cancelled bigint DEFAULT 0 NOT NULL,
+    skipped bigint DEFAULT 0 NOT NULL,
+    input jsonb DEFAULT '{}'::jsonb NOT NULL,
+    result jsonb,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    cancelled_up_to text,
+    parent_id bigint,
+    schedule_id bigint,
+    CONSTRAINT input_is_at_most_1_mib CHECK ((octet_length((input)::text) <= 1048576)),
+    CONSTRAINT name_has_1_to_128_characters CHECK (((length(name) >= 1) AND (length(name) <= 128))),
+    CONSTRAINT state_is_known CHECK ((state = ANY (ARRAY['running'::text, 'stalled'::text, 'cancelling'::text, 'completed'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT unique_key_has_1_to_512_bytes CHECK (((octet_length(unique_key) >= 1) AND (octet_length(unique_key) <= 512)))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE reveille.workflows IS 'Workflows: sets of jobs that wait for each other. A row is kept for 30 days after the workflow has ended.';
+
+COMMENT ON COLUMN reveille.workflows.id IS 'The id.';
+
+COMMENT ON COLUMN reveille.workflows.name IS 'The name; several workflows may have the same.';
+
+COMMENT ON COLUMN reveille.workflows.unique_key IS 'The unique key: until a workflow has ended, no second one of its name and unique key is enqueued.';
+
+COMMENT ON COLUMN reveille.workflows.holds_key IS 'True from the enqueue to the first end, if there is a unique key.';
+
+COMMENT ON COLUMN reveille.workflows.state IS '`running`; `stalled`: dead jobs hold up all others, until they are revived or the workflow is cancelled; `cancelling`; `completed`: no job is dead or was cancelled; `failed`: at least one job is dead, and none waits; `cancelled`.';
+
+COMMENT ON COLUMN reveille.workflows.sealed IS 'True once all jobs are enqueued. Until then, no job starts that waits for others.';
+
+COMMENT ON COLUMN reveille.workflows.jobs IS 'The number of jobs.';
+
+COMMENT ON COLUMN reveille.workflows.blocked IS 'The number of blocked jobs: they wait for the ends of other jobs.';
+
+COMMENT ON COLUMN reveille.workflows.completed IS 'The number of completed jobs.';
+
+COMMENT ON COLUMN reveille.workflows.dead IS 'The number of dead jobs.';
+
+COMMENT ON COLUMN reveille.workflows.cancelled IS 'The number of cancelled jobs.';
+
+COMMENT ON COLUMN reveille.workflows.skipped IS 'The number of skipped jobs: the outcomes that they waited for can no longer come.';
+
+COMMENT ON COLUMN reveille.workflows.input IS 'The input, for all jobs of the workflow: any JSON, at most 1 MiB.';
+
+COMMENT ON COLUMN reveille.workflows.result IS 'The result of the one completed job that no other job waits for; null if several jobs are such.';
+
+COMMENT ON COLUMN reveille.workflows.created_at IS 'The start of the transaction that enqueued the workflow.';
+
+COMMENT ON COLUMN reveille.workflows.finished_at IS 'The time at which the workflow ended; null: it has not ended.';
+
+COMMENT ON COLUMN reveille.workflows.cancelled_up_to IS 'The name of the job up to which a cancel has cancelled the jobs, in the order of their names.';
+
+COMMENT ON COLUMN reveille.workflows.parent_id IS 'The job whose handler enqueued the workflow.';
+
+COMMENT ON COLUMN reveille.workflows.schedule_id IS 'The schedule that started the workflow.';
+
+CREATE VIEW reveille.workflow_status AS
+ SELECT workflows.id,
+    workflows.name,
+    workflows.unique_key,
+    workflows.state,
+    workflows.jobs,
+    (((((workflows.jobs - workflows.blocked) - workflows.completed) - workflows.dead) - workflows.cancelled) - workflows.skipped) AS live,
+    workflows.blocked,
+    workflows.completed,
+    workflows.dead,
+    workflows.cancelled,
+    workflows.skipped,
+    workflows.sealed,
+    workflows.created_at,
+    workflows.finished_at,
+    workflows.parent_id,
+    workflows.schedule_id
+   FROM reveille.workflows;
+
+COMMENT ON VIEW reveille.workflow_status IS 'One row per workflow, kept for 30 days after its end. Give a query an `order by id desc` and a `limit`.';
+
+COMMENT ON COLUMN reveille.workflow_status.id IS 'The id.';
+
+COMMENT ON COLUMN reveille.workflow_status.name IS 'The name; several workflows may have the same.';
+
+COMMENT ON COLUMN reveille.workflow_status.unique_key IS 'The unique key: until a workflow has ended, no second one of its name and unique key is enqueued.';
+
+COMMENT ON COLUMN reveille.workflow_status.state IS '`running`; `stalled`: dead jobs hold up all others, until they are revived or the workflow is cancelled; `cancelling`; `completed`: no job is dead or was cancelled; `failed`: at least one job is dead, and none waits; `cancelled`.';
+
+COMMENT ON COLUMN reveille.workflow_status.jobs IS 'The number of jobs.';
+
+COMMENT ON COLUMN reveille.workflow_status.live IS 'The number of jobs that wait in their queues or run.';
+
+COMMENT ON COLUMN reveille.workflow_status.blocked IS 'The number of blocked jobs: they wait for the ends of other jobs.';
+
+COMMENT ON COLUMN reveille.workflow_status.completed IS 'The number of completed jobs.';
+
+COMMENT ON COLUMN reveille.workflow_status.dead IS 'The number of dead jobs.';
+
+COMMENT ON COLUMN reveille.workflow_status.cancelled IS 'The number of cancelled jobs.';
+
+COMMENT ON COLUMN reveille.workflow_status.skipped IS 'The number of skipped jobs: the outcomes that they waited for can no longer come.';
+
+COMMENT ON COLUMN reveille.workflow_status.sealed IS 'True once all jobs are enqueued. Until then, no job starts that waits for others.';
+
+COMMENT ON COLUMN reveille.workflow_status.created_at IS 'The start of the transaction that enqueued the workflow.';
+
+COMMENT ON COLUMN reveille.workflow_status.finished_at IS 'The time at which the workflow ended; null: it has not ended.';
+
+COMMENT ON COLUMN reveille.workflow_status.parent_id IS 'The job whose handler enqueued the workflow.';
+
+COMMENT ON COLUMN reveille.workflow_status.schedule_id IS 'The schedule that started the workflow.';
+
+ALTER TABLE reveille.workflows ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME reveille.workflows_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
 
 ALTER TABLE ONLY reveille.actions
     ADD CONSTRAINT actions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY reveille.blocked_jobs
+    ADD CONSTRAINT blocked_jobs_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY reveille.chores
     ADD CONSTRAINT chores_pkey PRIMARY KEY (name);
@@ -3856,6 +5507,9 @@ ALTER TABLE ONLY reveille.counters
 ALTER TABLE ONLY reveille.dead_jobs
     ADD CONSTRAINT dead_jobs_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY reveille.dependencies
+    ADD CONSTRAINT dependencies_pkey PRIMARY KEY (on_job, waiter);
+
 ALTER TABLE ONLY reveille.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 
@@ -3864,6 +5518,9 @@ ALTER TABLE ONLY reveille.kind_counters
 
 ALTER TABLE ONLY reveille.limits
     ADD CONSTRAINT limits_pkey PRIMARY KEY (queue);
+
+ALTER TABLE ONLY reveille.linked_ends
+    ADD CONSTRAINT linked_ends_pkey PRIMARY KEY (job);
 
 ALTER TABLE ONLY reveille.passed_over
     ADD CONSTRAINT passed_over_pkey PRIMARY KEY (id);
@@ -3898,13 +5555,25 @@ ALTER TABLE ONLY reveille.unique_periods
 ALTER TABLE ONLY reveille.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY reveille.workflow_jobs
+    ADD CONSTRAINT workflow_jobs_pkey PRIMARY KEY (job);
+
+ALTER TABLE ONLY reveille.workflows
+    ADD CONSTRAINT workflows_pkey PRIMARY KEY (id);
+
 CREATE UNIQUE INDEX actions_by_request ON reveille.actions USING btree (request) WHERE (request IS NOT NULL);
+
+CREATE INDEX blocked_jobs_by_queue ON reveille.blocked_jobs USING btree (queue, id);
+
+CREATE INDEX blocked_jobs_by_workflow ON reveille.blocked_jobs USING btree (workflow, id) WHERE (workflow IS NOT NULL);
 
 CREATE INDEX counters_by_workers ON reveille.counters USING btree (started_at, queue) WHERE (worker <> 0);
 
 CREATE INDEX counters_started_at ON reveille.counters USING btree (started_at);
 
 CREATE INDEX dead_jobs_by_kind ON reveille.dead_jobs USING btree (queue, kind, reason, finished_at);
+
+CREATE UNIQUE INDEX dependencies_by_label ON reveille.dependencies USING btree (waiter, label);
 
 CREATE INDEX ends_ended_at ON reveille.ends USING btree (ended_at);
 
@@ -3932,6 +5601,8 @@ CREATE UNIQUE INDEX jobs_unique ON reveille.jobs USING btree (kind, unique_key) 
 
 CREATE INDEX kind_counters_started_at ON reveille.kind_counters USING btree (started_at);
 
+CREATE INDEX linked_ends_ended_at ON reveille.linked_ends USING btree (ended_at);
+
 CREATE UNIQUE INDEX pauses_covered ON reveille.pauses USING btree (COALESCE(queue, ''::text), COALESCE(key, ''::text), COALESCE(kind, ''::text));
 
 CREATE INDEX schedule_declarations_worker ON reveille.schedule_declarations USING btree (worker);
@@ -3941,6 +5612,14 @@ CREATE INDEX schedules_due ON reveille.schedules USING btree (COALESCE(next_at, 
 CREATE UNIQUE INDEX schedules_name ON reveille.schedules USING btree (name);
 
 CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends_at);
+
+CREATE UNIQUE INDEX workflow_jobs_by_name ON reveille.workflow_jobs USING btree (workflow, name);
+
+CREATE INDEX workflows_finished_at ON reveille.workflows USING btree (finished_at) WHERE (finished_at IS NOT NULL);
+
+CREATE INDEX workflows_unfinished ON reveille.workflows USING btree (id) WHERE (finished_at IS NULL);
+
+CREATE UNIQUE INDEX workflows_unique ON reveille.workflows USING btree (name, unique_key) WHERE holds_key;
 
 ALTER INDEX reveille.finished_jobs_id ATTACH PARTITION reveille.finished_jobs_0_id_idx;
 

@@ -95,6 +95,7 @@ impl ListenCommand {
                     }
                 }
                 Some(Ok(Signal::Schedules)) => self.print_signal("schedules", true)?,
+                Some(Ok(Signal::LinkedEnd)) => self.print_signal("linked_end", true)?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err("the server closed the connection; start this again".to_owned().into()),
             }

@@ -118,6 +118,7 @@ impl Driver for Postgres {
                 slots,
                 cancel: row.get("cancel"),
                 unarmed: row.get("unarmed"),
+                linked_ends: row.get("linked_ends"),
             })
         })
     }

@@ -95,6 +95,7 @@ struct Channels {
     schedules: String,
     pause: String,
     stop: String,
+    linked: String,
     /// The channel of the probes that this listener sends to itself.
     probe: String,
 }
@@ -108,14 +109,22 @@ enum Received {
 impl Channels {
     fn new(schema: &Schema) -> Channels {
         let schema = schema.name();
-        let [bell, cancel, schedules, pause, stop] =
-            ["bell", "cancel", "schedules", "pause", "stop"].map(|channel| format!("{schema}.{channel}"));
-        Channels { bell, cancel, schedules, pause, stop, probe: format!("{schema}.probe.{:016x}", fastrand::u64(..)) }
+        let [bell, cancel, schedules, pause, stop, linked] =
+            ["bell", "cancel", "schedules", "pause", "stop", "linked"].map(|channel| format!("{schema}.{channel}"));
+        Channels {
+            bell,
+            cancel,
+            schedules,
+            pause,
+            stop,
+            linked,
+            probe: format!("{schema}.probe.{:016x}", fastrand::u64(..)),
+        }
     }
 
     /// Returns the statements that listen to all channels.
     fn listen(&self) -> String {
-        let all = [&self.bell, &self.cancel, &self.pause, &self.stop, &self.schedules, &self.probe];
+        let all = [&self.bell, &self.cancel, &self.pause, &self.stop, &self.schedules, &self.linked, &self.probe];
         all.map(|channel| format!("listen \"{channel}\"")).join("; ")
     }
 
@@ -130,6 +139,8 @@ impl Channels {
             Signal::Stop(payload.parse().ok()?)
         } else if channel == self.schedules {
             Signal::Schedules
+        } else if channel == self.linked {
+            Signal::LinkedEnd
         } else {
             return (channel == self.probe).then_some(Received::Probe);
         };

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio_postgres::Row;
 
 use crate::database::Database;
@@ -15,6 +15,7 @@ mod complete;
 mod driver;
 mod hint;
 mod kinds;
+mod links;
 mod listen;
 mod rescue;
 #[cfg(feature = "schedules")]
@@ -49,6 +50,8 @@ pub struct Postgres {
     quiet_time: settle::durability::QuietTime,
     locks: settle::locked::Locks,
     queues: settle::by_place::Queues,
+    /// Notified when ends of linked jobs may have to be applied.
+    linked_ends: Notify,
     /// True once the driver has tried to warm its sessions up.
     warm: AtomicBool,
     /// The number of jobs that were settled since the driver last checked whether a table needs a vacuum.
@@ -78,6 +81,7 @@ impl Postgres {
             quiet_time: settle::durability::QuietTime::default(),
             locks: settle::locked::Locks::default(),
             queues: settle::by_place::Queues::default(),
+            linked_ends: Notify::new(),
             warm: AtomicBool::new(false),
             settled: AtomicUsize::new(0),
             rounds: AtomicUsize::new(0),

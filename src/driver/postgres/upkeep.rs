@@ -50,13 +50,15 @@ enum Chore {
     Actions,
     Statistics,
     Parked,
+    Workflows,
+    LostEnds,
 }
 
 /// The chores of every round.
 const OFTEN: [Chore; 3] = [Chore::Counters, Chore::Statistics, Chore::Parked];
 /// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
 /// server.
-const SELDOM: [Chore; 9] = [
+const SELDOM: [Chore; 11] = [
     Chore::OldCounters,
     Chore::Kinds,
     Chore::Rates,
@@ -66,6 +68,8 @@ const SELDOM: [Chore; 9] = [
     Chore::History,
     Chore::DeadJobs,
     Chore::Actions,
+    Chore::Workflows,
+    Chore::LostEnds,
 ];
 const SELDOM_ROUNDS: usize = 10;
 
@@ -84,6 +88,8 @@ impl Chore {
             Chore::Actions => &statements.upkeep_actions,
             Chore::Statistics => &statements.upkeep_statistics,
             Chore::Parked => &statements.upkeep_parked,
+            Chore::Workflows => &statements.upkeep_workflows,
+            Chore::LostEnds => &statements.upkeep_lost_ends,
         }
     }
 

@@ -168,6 +168,9 @@ impl HeartbeatLoop {
             self.shared.stop.cancel();
         }
         beat.slots.iter().for_each(|(queue, slots)| self.set_slots(queue, *slots));
+        if beat.linked_ends {
+            self.shared.driver.linked_ends_wait();
+        }
         let newly_paused = beat.paused.iter().filter(|queue| !self.paused.contains(queue));
         newly_paused.for_each(|queue| self.shared.bells.pause(queue));
         self.paused.clone_from(&beat.paused);

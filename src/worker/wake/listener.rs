@@ -107,10 +107,11 @@ impl Listener {
     /// Takes the signals that concern this worker, its jobs or its queues, and drops all others.
     fn signal_handler(&self, worker: i64, unconfirmed: &Arc<Unconfirmed>) -> OnSignal {
         let (bells, held_jobs) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held_jobs));
-        let unconfirmed = Arc::clone(unconfirmed);
+        let (driver, unconfirmed) = (Arc::clone(&self.shared.driver), Arc::clone(unconfirmed));
         Arc::new(move |signal| match signal {
             Signal::Bell(queue) => bells.ring(&queue),
             Signal::Schedules => bells.ring_for_schedules(),
+            Signal::LinkedEnd => driver.linked_ends_wait(),
             Signal::Cancel(id) if held_jobs.may_be_cancelled(id) => {
                 unconfirmed.add(|hints| _ = hints.cancel.insert(id));
             }

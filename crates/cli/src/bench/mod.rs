@@ -17,6 +17,7 @@ mod unruly;
 mod views;
 mod watch;
 mod workers;
+mod workflows;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -77,6 +78,8 @@ enum What {
     Unruly(unruly::UnrulyBench),
     /// Response times of the views on full tables. The baselines are `select 1` and counting to a million.
     Views(views::ViewsBench),
+    /// Jobs worked per second in a batch, and workflows per second. The baseline is as many jobs without a workflow.
+    Workflows(workflows::WorkflowsBench),
 }
 
 impl Bench {
@@ -97,6 +100,7 @@ impl Bench {
             What::Steady(command) => command.measure(&stage).await,
             What::Unruly(command) => command.measure(&stage).await,
             What::Views(command) => command.measure(&stage).await,
+            What::Workflows(command) => command.measure(&stage).await,
         };
         let stolen = Machine::so_far().zip(before).map(|(now, before)| now.stolen_percent_since(&before));
         stage.clear().await?;

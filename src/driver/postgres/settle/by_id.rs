@@ -1,5 +1,6 @@
 //! Settling jobs by their ids: one statement for finished jobs, one for jobs that wait again, and one for dead jobs.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::durability::{SETTLE, answer};
@@ -49,7 +50,9 @@ pub(crate) async fn run(
         SettleStatement::Finish => {
             let finishing = Finishing::of(settlements);
             let particular = [&finishing.params()[..], &[apart]].concat();
-            fenced(driver, &statements.settle_finished, settlements, &particular, counting).await
+            let rows = fenced(driver, &statements.settle_finished, settlements, &particular, counting).await?;
+            driver.note_linked_ends(&rows);
+            Ok(ids(&rows))
         }
         SettleStatement::PutBack => put_back(driver, settlements, apart, counting).await,
         SettleStatement::Bury => bury(driver, settlements, apart, counting).await,
@@ -122,7 +125,8 @@ async fn put_back(
         (&waited(settlements), Type::FLOAT8_ARRAY),
         apart,
     ];
-    fenced(driver, &driver.statements.settle_waiting, settlements, params, counting).await
+    let rows = fenced(driver, &driver.statements.settle_waiting, settlements, params, counting).await?;
+    Ok(ids(&rows))
 }
 
 async fn bury(
@@ -138,7 +142,9 @@ async fn bury(
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
     let params: &Params<'_> =
         &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY), apart];
-    fenced(driver, &driver.statements.settle_dead, settlements, params, counting).await
+    let rows = fenced(driver, &driver.statements.settle_dead, settlements, params, counting).await?;
+    driver.note_linked_ends(&rows);
+    Ok(ids(&rows))
 }
 
 async fn count(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>) -> Result<()> {
@@ -164,14 +170,17 @@ async fn fenced(
     settlements: &[&Settlement],
     particular: &Params<'_>,
     counting: Counting<'_>,
-) -> Result<Vec<i64>> {
+) -> Result<Vec<Row>> {
     let fence = Fence::of(settlements);
     let params = fence.before(particular);
-    let rows = match counting {
-        Counting::InTransaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await?,
-        Counting::Usual | Counting::Apart => answer(driver, sql, &params, settlements.len()).await?,
-    };
-    Ok(rows.iter().map(|row| row.get("id")).collect())
+    match counting {
+        Counting::InTransaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await,
+        Counting::Usual | Counting::Apart => answer(driver, sql, &params, settlements.len()).await,
+    }
+}
+
+fn ids(rows: &[Row]) -> Vec<i64> {
+    rows.iter().map(|row| row.get("id")).collect()
 }
 
 /// Returns a random part of a second. A settlement that has met a lock adds this to the time of its counters, and a new

@@ -73,7 +73,8 @@ pub(crate) async fn settle(
         answers = counted(run(driver, statement, &taken, Counting::InTransaction(&transaction)).await?);
     }
     match transaction.commit(ANSWER_WITHIN, SETTLE).await {
-        Ok(()) => {}
+        // A worker that has looked for ends before this commit has not seen these.
+        Ok(()) => driver.linked_ends.notify_one(),
         // Some of the ends are notified, and the commit of another session that notifies hangs.
         Err(error) if error.is_locked() => {
             driver.locks.met();

@@ -1,0 +1,11 @@
+-- Enqueues a workflow, unless one of its name and unique key has not ended.
+--
+--   $1 text     the name
+--   $2 jsonb[]  the jobs, as arrays of up to 10,000 jobs
+--   $3 text     the unique key; null: none
+--   $4 jsonb    the input; null: an empty object
+--   $5 bigint   the job whose handler enqueues the workflow; null: none
+--   $6 boolean  true if the workflow has all of its jobs
+--
+-- Returns one row: the id of the workflow, and existed, which is true if it existed.
+select id, existed from reveille.enqueue_workflow_parts($1, $2, $3, $4, $5, $6)
