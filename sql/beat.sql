@@ -17,7 +17,7 @@
 --   paused         the worker's queues that are paused
 --   cancel         the worker's jobs that are to be cancelled
 --   unarmed        the worker's queues on which no bell is armed for the worker
---   linked_ends    true if ends of linked jobs may have to be applied
+--   linked_ends    true if ends of linked jobs may have to be applied, or events are to be paired with waits
 --
 -- The query for `cancel` finds each job by its id, because each job that has ended leaves a dead entry in the index by
 -- worker: after a second of many short jobs, a scan of that index would read mostly dead entries.
@@ -79,4 +79,6 @@ select
                 select from reveille.sleepers where sleepers.queue = worked.queue and sleepers.worker = own.id
             )
     ) as unarmed,
-    reveille.linked_work_waits() as linked_ends
+    reveille.linked_work_waits()
+        or exists (select from reveille.events where not seen)
+        or exists (select from reveille.waits where not seen) as linked_ends

@@ -53,7 +53,19 @@ with put_back as (
         and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
-    returning id, queue, pg_catalog.width_bucket(id, $1::bigint[]) as place
+    returning id, queue, pg_catalog.width_bucket(id, $1::bigint[]) as place, linked
+), waiting as (
+    -- The jobs that snoozed until an event comes. Their waits are new again, since an event may have come meanwhile
+    -- that could not make a running job due.
+    insert into reveille.waits as waits (job, event, until)
+    select steps.job, steps.name, steps.until
+    from put_back
+    cross join lateral (
+        select job, name, until from reveille.steps
+        where steps.job = put_back.id and steps.kind = 'wait' and steps.outcome is null
+    ) as steps
+    where put_back.linked and ($5::text[])[put_back.place] is null
+    on conflict (job, event) do update set seen = false
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio_postgres::GenericClient;
+use futures::future::{BoxFuture, ready};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, GenericClient};
 
 use crate::database::Database;
 use crate::database::connect::has_met_pooler;
@@ -12,7 +13,7 @@ use crate::database::copy::copy;
 use crate::database::insert::{Insert, enqueued, enqueued_one};
 use crate::database::schema::Schema;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, LinkedJobs, NewJob};
+use crate::job::{Enqueued, LinkedJobs, NewJob, Payload};
 
 /// Something to enqueue on: a reference to a client or a transaction of tokio-postgres or deadpool-postgres, to a
 /// [`Database`], or to a driver.
@@ -92,10 +93,29 @@ pub trait EnqueueOn: Send + Sized {
         let _ = (schema, jobs);
         async { Err(Error::invalid("this store has no workflows, and no jobs that wait for others")) }.boxed()
     }
+
+    /// Emits an event. Returns false, and changes nothing, if an event of this name was emitted before.
+    ///
+    /// `schema` is as in [`insert`](EnqueueOn::insert). The default implementation refuses: the store has no events.
+    fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        let _ = (schema, event, payload);
+        ready(Err(Error::invalid("this store keeps no events"))).boxed()
+    }
 }
 
 /// Jobs to copy, one after another. In place of a job that cannot be enqueued, there is an error.
 pub type Jobs<'a> = dyn Iterator<Item = Result<NewJob>> + Send + 'a;
+
+/// Emits an event. A client of tokio-postgres sends the statement unnamed, in one round trip.
+async fn emit(client: &Client, schema: &str, event: &str, payload: &Payload) -> Result<bool> {
+    let sql = Schema::new(schema)?.apply(include_str!("../../sql/emit.sql"));
+    let rows = client.query_typed(&sql, &[(&event, Type::TEXT), (payload, Type::JSONB)]).await;
+    let rows = rows.map_err(|error| Error::database("emit an event", error))?;
+    Ok(rows.first().is_some_and(|row| row.get("first")))
+}
 
 /// Implements the trait for clients of tokio-postgres. They keep no prepared statements, so the statement is sent
 /// unnamed, in one round trip.
@@ -129,6 +149,13 @@ macro_rules! insert_unnamed {
                     enqueued_one(self.query_typed(&insert.sql, &insert.typed()).await)
                 }
                 .boxed()
+            }
+
+            fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+            where
+                Self: 'a,
+            {
+                emit(self.client(), schema, event, payload).boxed()
             }
         }
     )+};
@@ -172,6 +199,13 @@ macro_rules! insert_prepared {
                 // Workflows are too seldom to keep their statement prepared.
                 let client: &tokio_postgres::Client = self.client();
                 client.insert_linked(schema, jobs)
+            }
+
+            fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+            where
+                Self: 'a,
+            {
+                emit(self.client(), schema, event, payload).boxed()
             }
         }
     )+};
@@ -218,6 +252,17 @@ impl EnqueueOn for &Database {
         }
         .boxed()
     }
+
+    fn emit<'a>(self, _: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let client = self.client().await?;
+            client.emit(self.schema().name(), event, payload).await
+        }
+        .boxed()
+    }
 }
 
 impl<'c, T: ?Sized + Send + Sync> EnqueueOn for &'c Arc<T>
@@ -246,5 +291,13 @@ where
     {
         let inner: &'c T = self;
         inner.insert_linked(schema, jobs)
+    }
+
+    fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        let inner: &'c T = self;
+        inner.emit(schema, event, payload)
     }
 }

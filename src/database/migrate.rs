@@ -27,6 +27,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__views", include_str!("../../migrations/V9__views.sql")),
     ("V10__actions", include_str!("../../migrations/V10__actions.sql")),
     ("V11__linked_jobs", include_str!("../../migrations/V11__linked_jobs.sql")),
+    ("V12__steps", include_str!("../../migrations/V12__steps.sql")),
     ("V13__workflows", include_str!("../../migrations/V13__workflows.sql")),
 ];
 

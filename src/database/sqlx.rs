@@ -23,7 +23,7 @@ use super::enqueue_on::{EnqueueOn, Jobs};
 use super::insert::Insert;
 use super::schema::Schema;
 use crate::error::{Error, Failure, Result};
-use crate::job::{Enqueued, LinkedJobs, NewJob};
+use crate::job::{Enqueued, LinkedJobs, NewJob, Payload};
 
 /// Rows are sent by COPY once they fill this number of bytes.
 const CHUNK: usize = 64 * 1024;
@@ -85,6 +85,13 @@ async fn insert_linked(on: &mut PgConnection, schema: &str, jobs: &LinkedJobs) -
     enqueued(rows.first().ok_or_else(no_answer)?).map_err(|error| failed("enqueue", error))
 }
 
+async fn emit(on: &mut PgConnection, schema: &str, event: &str, payload: &Payload) -> Result<bool> {
+    let sql = Schema::new(schema)?.apply(include_str!("../../sql/emit.sql"));
+    let rows = query(on, &sql, &[(&event, Type::TEXT), (payload, Type::JSONB)]).await;
+    let first = rows.and_then(|rows| rows.first().map_or(Ok(false), |row| row.try_get("first")));
+    first.map_err(|error| failed("emit an event", error))
+}
+
 async fn copy(on: &mut PgConnection, schema: &str, jobs: &mut Jobs<'_>) -> Result<u64> {
     let failed = |error| failed("enqueue", error);
     let sql = statement(schema)?;
@@ -142,6 +149,13 @@ impl EnqueueOn for &mut PgConnection {
     {
         insert_linked(self, schema, jobs).boxed()
     }
+
+    fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        emit(self, schema, event, payload).boxed()
+    }
 }
 
 impl EnqueueOn for &PgPool {
@@ -193,6 +207,22 @@ impl EnqueueOn for &PgPool {
             let enqueued = insert_linked(&mut transaction, schema, jobs).await?;
             transaction.commit().await.map_err(failed)?;
             Ok(enqueued)
+        }
+        .boxed()
+    }
+
+    fn emit<'a>(self, schema: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let mut connection = acquire(self).await?;
+            // Behind a pooler, the statement needs a transaction, as in `insert`.
+            let failed = |error| failed("emit an event", error);
+            let mut transaction = connection.begin().await.map_err(failed)?;
+            let is_first = emit(&mut transaction, schema, event, payload).await?;
+            transaction.commit().await.map_err(failed)?;
+            Ok(is_first)
         }
         .boxed()
     }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use super::Driver;
 use crate::database::enqueue_on::{EnqueueOn, Jobs};
 use crate::error::Result;
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, NewJob, Payload};
 
 impl<D: Driver + ?Sized> EnqueueOn for &D {
     fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
@@ -28,5 +28,12 @@ impl<D: Driver + ?Sized> EnqueueOn for &D {
             Ok(Driver::enqueue(self, &jobs).await?.len() as u64)
         }
         .boxed()
+    }
+
+    fn emit<'a>(self, _: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        Driver::emit(self, event, payload)
     }
 }

@@ -37,6 +37,7 @@ pub(crate) mod postgres;
 mod schedules;
 mod settlement;
 mod signal;
+mod steps;
 
 pub use claimed::{ClaimRequest, Claimed};
 pub(crate) use claimed::{Mark, Marks, Start};
@@ -49,6 +50,7 @@ pub use postgres::Postgres;
 pub use schedules::{DueSchedule, DueSchedules, Firing};
 pub use settlement::{Ending, Failure, FailureReason, Settled, Settlement};
 pub use signal::{Hints, OnSignal, OpenTransaction, Signal, signals};
+pub use steps::{Pausing, Recorded, SleepState, Step, WaitState};
 
 /// A store of jobs.
 ///
@@ -117,6 +119,49 @@ pub trait Driver: Send + Sync + 'static {
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         let _ = (reservation, progress);
         Box::pin(async { Err(Error::invalid("this store does not record the progress of jobs")) })
+    }
+
+    /// Returns the recorded steps of a job, by their names.
+    ///
+    /// By default a store keeps no steps: a handler that uses them gets an error.
+    fn steps(&self, job: i64) -> BoxFuture<'_, Result<Vec<(String, Step)>>> {
+        let _ = job;
+        Box::pin(async { Err(no_steps()) })
+    }
+
+    /// Records the value of a step, if the job's reservation still stands. No rescue comes between the check and the
+    /// record, and the record survives a crash of the store. Returns `None` if the reservation does not stand.
+    ///
+    /// A step of this name that is recorded already stays as it is. A new step sets the job's failures to 0. The steps
+    /// are kept until the job is completed, cancelled or purged.
+    fn record_step<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        value: &'a Payload,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        let _ = (reservation, name, value);
+        Box::pin(async { Err(no_steps()) })
+    }
+
+    /// Begins a sleep or a wait for an event, or goes on with the one of this name. Records its outcome once it is
+    /// over. In all else like [`record_step`](Driver::record_step).
+    ///
+    /// The worker snoozes a job that goes on waiting. From this snooze on, the event makes the job due at once.
+    fn record_wait<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        pausing: Pausing,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        let _ = (reservation, name, pausing);
+        Box::pin(async { Err(no_steps()) })
+    }
+
+    /// Emits an event. Returns false, and changes nothing, if the store has an event of this name.
+    fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        let _ = (event, payload);
+        Box::pin(async { Err(Error::invalid("this store keeps no events")) })
     }
 
     /// Listens: calls `on_signal` with each signal. Every signal that is sent after this method has returned arrives,
@@ -218,4 +263,8 @@ pub trait Driver: Send + Sync + 'static {
         let _ = (firing, jobs);
         Box::pin(async { Err(Error::invalid("this store cannot enqueue a schedule's jobs through middleware")) })
     }
+}
+
+fn no_steps() -> Error {
+    Error::invalid("this store keeps no steps, sleeps or waits of jobs")
 }

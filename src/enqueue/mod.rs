@@ -36,10 +36,12 @@ use crate::job::{Enqueueable, Enqueued, MAX_PAYLOAD, NewJob};
 
 pub(crate) mod await_end;
 mod builder;
+mod emit;
 mod json;
 
 pub use await_end::{Awaiter, FinishedJob};
 pub use builder::Enqueue;
+pub use emit::emit;
 pub use json::to_json_all;
 
 /// Enqueues a job. Chain options on the returned [`Enqueue`], then await it.

@@ -167,6 +167,7 @@ impl Store {
     pub(super) fn prune(&mut self) {
         let now = self.now();
         self.periods.forget(now);
+        self.forget_events(now);
         self.jobs.retain(|_, entry| {
             let ended_at = entry.ended_at.filter(|_| !entry.is_dead());
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)

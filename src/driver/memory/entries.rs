@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::StoredJob;
 #[cfg(feature = "schedules")]
 use crate::driver::DueSchedule;
-use crate::driver::Failure;
-use crate::job::{JobState, Priority, Reservation, ReservedJob};
+use crate::driver::{Failure, Step};
+use crate::job::{JobState, Payload, Priority, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -29,6 +29,20 @@ pub(super) struct JobEntry {
     pub(super) reservation: Option<Reservation>,
     pub(super) cancel_requested: bool,
     pub(super) ended_at: Option<SystemTime>,
+    /// The steps of the job by their names, until the job is completed or cancelled.
+    pub(super) steps: HashMap<String, StepEntry>,
+}
+
+/// A step of a job. `until`: the time at which a sleep or a wait ends at the latest.
+pub(super) struct StepEntry {
+    pub(super) step: Step,
+    pub(super) until: SystemTime,
+}
+
+/// An event that was emitted, and is kept until this time.
+pub(super) struct EventEntry {
+    pub(super) payload: Payload,
+    pub(super) until: SystemTime,
 }
 
 /// The place of a waiting job in the order of claims, with its queue.

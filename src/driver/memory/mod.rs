@@ -8,8 +8,8 @@ use futures::future::{BoxFuture, ready};
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Beat, ClaimRequest, Claimed, Driver, Failure, FailureReason, Hints, IntoDriver, OnSignal, Peer, Report, Rescue,
-    Settled, Settlement, WorkerInfo,
+    Beat, ClaimRequest, Claimed, Driver, Failure, FailureReason, Hints, IntoDriver, OnSignal, Pausing, Peer, Recorded,
+    Report, Rescue, Settled, Settlement, Step, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
@@ -24,6 +24,7 @@ mod entries;
 mod limits;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod steps;
 mod store;
 
 use store::Store;
@@ -221,6 +222,32 @@ impl Driver for Memory {
 
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         done(self.store().progress(reservation, progress))
+    }
+
+    fn steps(&self, job: i64) -> BoxFuture<'_, Result<Vec<(String, Step)>>> {
+        done(self.store().steps(job))
+    }
+
+    fn record_step<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        value: &'a Payload,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        done(self.store().record_step(reservation, name, value))
+    }
+
+    fn record_wait<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        pausing: Pausing,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        done(self.store().record_wait(reservation, name, pausing))
+    }
+
+    fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        done(self.store().emit(event, payload))
     }
 
     fn listen(&self, _: i64, on_signal: OnSignal) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {

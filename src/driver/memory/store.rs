@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::StoredJob;
-use super::entries::{ClaimPosition, Clock, FAR, JobEntry, Periods, Unique, WorkerEntry, later};
+use super::entries::{ClaimPosition, Clock, EventEntry, FAR, JobEntry, Periods, Unique, WorkerEntry, later};
 use super::limits::QueueLimits;
 use crate::driver::{Beat, ClaimRequest, Ending, Failure, FailureReason, Peer, Rescue, Settlement, Signal, WorkerInfo};
 use crate::job::{
@@ -27,6 +27,7 @@ pub(super) struct Store {
     /// The live job that holds each unique key.
     pub(super) unique: HashMap<Unique, i64>,
     pub(super) periods: Periods,
+    pub(super) events: HashMap<String, EventEntry>,
     pub(super) last_id: i64,
     pub(super) workers: BTreeMap<i64, WorkerEntry>,
     pub(super) pauses: HashSet<Pause>,
@@ -79,7 +80,8 @@ impl Store {
             errors: Vec::new(),
             progress: None,
         };
-        self.jobs.insert(id, JobEntry { stored, reservation: None, cancel_requested: false, ended_at: None });
+        let (reservation, ended_at, steps) = Default::default();
+        self.jobs.insert(id, JobEntry { stored, reservation, cancel_requested: false, ended_at, steps });
         self.put_back(id, due);
         Enqueued { id, existed: false }
     }
@@ -190,9 +192,11 @@ impl Store {
             Ending::Recorded(_) => {}
             Ending::Dead(failure) => self.bury(id, failure),
             Ending::Waiting { failure, delay } => {
-                let due = if entry.cancel_requested { now } else { later(now, delay) };
-                if let Some(failure) = failure {
-                    entry.failed(failure);
+                let mut due = if entry.cancel_requested { now } else { later(now, delay) };
+                match failure {
+                    Some(failure) => entry.failed(failure),
+                    None if self.has_event_of(id) => due = now,
+                    None => {}
                 }
                 self.put_back(id, due);
             }
@@ -327,6 +331,9 @@ impl Store {
         entry.reservation = None;
         entry.cancel_requested = false;
         entry.ended_at = Some(now);
+        if state != JobState::Dead {
+            entry.steps.clear();
+        }
         self.ends.notify_waiters();
         let queue = entry.stored.job.queue.clone();
         if self.is_limited(&queue) {

@@ -12,12 +12,12 @@ use tokio_postgres::types::Type;
 #[cfg(feature = "schedules")]
 use super::schedules;
 use super::session::{Params, Plan};
-use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle};
+use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle, steps};
 use crate::database::enqueue_on::EnqueueOn;
 use crate::database::{Database, migrate};
 use crate::driver::{
-    Beat, ClaimRequest, Claimed, Driver, Hints, IntoDriver, OnSignal, OpenTransaction, Peer, Report, Rescue, Settled,
-    Settlement, WorkerInfo,
+    Beat, ClaimRequest, Claimed, Driver, Hints, IntoDriver, OnSignal, OpenTransaction, Pausing, Peer, Recorded, Report,
+    Rescue, Settled, Settlement, Step, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use crate::driver::{DueSchedules, Firing};
@@ -155,6 +155,35 @@ impl Driver for Postgres {
                 }
                 kept => Ok(kept.is_some()),
             }
+        })
+    }
+
+    fn steps(&self, job: i64) -> BoxFuture<'_, Result<Vec<(String, Step)>>> {
+        boxed(steps::steps(self, job))
+    }
+
+    fn record_step<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        value: &'a Payload,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        boxed(steps::record_step(self, reservation, name, value))
+    }
+
+    fn record_wait<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        pausing: Pausing,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        boxed(steps::record_wait(self, reservation, name, pausing))
+    }
+
+    fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        boxed(async {
+            let client = self.sessions.client().await?;
+            client.emit(self.database.schema().name(), event, payload).await
         })
     }
 

@@ -29,11 +29,13 @@ impl Postgres {
         self.linked_ends.notified().await;
     }
 
-    /// Applies ends of linked jobs. Returns whether there may be more. Ends that other sessions have locked are left.
+    /// Applies ends of linked jobs, and pairs events with the jobs that wait for them. Returns whether there may be more.
+    /// Ends that other sessions have locked are left.
     pub(crate) async fn apply_linked_ends(&self) -> Result<bool> {
         let (sql, params) = (&self.statements.apply_linked_ends, &[(&MOST as _, Type::INT4)]);
         let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "apply the ends of linked jobs", sql, params).await?;
-        Ok(rows.iter().any(|row| row.get::<_, i32>("changes") > 0))
+        let has_changed = rows.iter().any(|row| row.get::<_, i32>("changes") > 0);
+        Ok(self.serve_waits().await? || has_changed)
     }
 
     /// Returns up to `most` inputs of a job whose labels come after this one, or the only input with the label `only`.

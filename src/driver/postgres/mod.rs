@@ -23,6 +23,7 @@ mod schedules;
 mod session;
 mod settle;
 pub(crate) mod statements;
+mod steps;
 mod upkeep;
 mod warm;
 

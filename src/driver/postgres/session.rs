@@ -44,6 +44,8 @@ const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
 /// The commit waits for the disk, but not for a standby: a commit whose synchronous standby is away would hang.
 const DURABLE_ONCE: &str = "set local synchronous_commit = local";
+/// The commit waits for the disk, and for the standbys that the server is set to wait for.
+const AS_DURABLE_AS_AN_ENQUEUE: &str = "set local synchronous_commit = on";
 
 /// Ends a transaction. The `lock_timeout` that a statement has set, which is shorter, must not end the commit.
 const COMMIT: &str = "set local lock_timeout = '5s'; commit";
@@ -165,6 +167,18 @@ impl Sessions {
         params: &Params<'_>,
     ) -> Result<Vec<Row>> {
         let first = (self.commits != DURABLE).then_some((DURABLE_ONCE, [].as_slice()));
+        self.answer(patience, what, first, (sql, params)).await
+    }
+
+    /// Runs a statement whose commit waits for the disk, and for the standbys that the server is set to wait for.
+    pub(crate) async fn query_as_durable(
+        &self,
+        patience: Duration,
+        what: &str,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>> {
+        let first = (self.commits != DURABLE).then_some((AS_DURABLE_AS_AN_ENQUEUE, [].as_slice()));
         self.answer(patience, what, first, (sql, params)).await
     }
 

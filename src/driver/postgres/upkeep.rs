@@ -43,6 +43,8 @@ enum Chore {
     Kinds,
     Rates,
     Ends,
+    Events,
+    Steps,
     UniqueKeys,
     OldDays,
     History,
@@ -58,11 +60,13 @@ enum Chore {
 const OFTEN: [Chore; 3] = [Chore::Counters, Chore::Statistics, Chore::Parked];
 /// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
 /// server.
-const SELDOM: [Chore; 11] = [
+const SELDOM: [Chore; 13] = [
     Chore::OldCounters,
     Chore::Kinds,
     Chore::Rates,
     Chore::Ends,
+    Chore::Events,
+    Chore::Steps,
     Chore::UniqueKeys,
     Chore::OldDays,
     Chore::History,
@@ -81,6 +85,8 @@ impl Chore {
             Chore::Kinds => &statements.upkeep_kinds,
             Chore::Rates => &statements.upkeep_rates,
             Chore::Ends => &statements.upkeep_ends,
+            Chore::Events => &statements.upkeep_events,
+            Chore::Steps => &statements.upkeep_steps,
             Chore::UniqueKeys => &statements.upkeep_unique_keys,
             Chore::OldDays => &statements.upkeep_old_days,
             Chore::History => &statements.upkeep_history,
