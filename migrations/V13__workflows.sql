@@ -929,6 +929,7 @@ declare
     taken bigint[];
     touched bigint[];
     waiters bigint[];
+    over bigint[];
     decided int;
     applied int;
     cancelled int;
@@ -1076,7 +1077,10 @@ begin
                 and not exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.waiter)
                 and not exists (select from reveille.workflow_jobs where workflow_jobs.job = dependencies.waiter)
         )
-        select count(*) into applied from gone;
+        select count(*), array_agg(gone.job) filter (where gone.outcome in ('completed', 'cancelled'))
+        into applied, over
+        from gone;
+        perform reveille.forget_steps(over) where over is not null;
         perform reveille.update_workflows(touched) where touched is not null;
     end if;
     cancelled := reveille.cancel_members(most);
