@@ -5,7 +5,8 @@ use std::ops::Deref;
 
 use crate::error::Result;
 use crate::handler::cancellation::Cancellation;
-use crate::handler::extract::{Context, Extract, State, States};
+use crate::handler::extract::{Context, Extract, State};
+use crate::handler::states::States;
 use crate::job::Job;
 use crate::job::outcome::{IntoOutcome, Outcome};
 

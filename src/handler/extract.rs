@@ -1,14 +1,11 @@
 //! The arguments of a handler besides its job.
 
-use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
+use std::any::type_name;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use crate::database::CompleteIn;
 use crate::driver::Driver;
@@ -17,6 +14,8 @@ use crate::handler::attempt::Attempt;
 use crate::handler::cancellation::{Cancellation, KeptSlot};
 use crate::handler::output::Outputs;
 use crate::handler::progress::Progress;
+use crate::handler::states::States;
+use crate::handler::steps::{Pause, Steps};
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
 
@@ -46,6 +45,9 @@ struct Inner {
     outputs: Arc<dyn Outputs>,
     /// The handler's progress, once the handler has reported progress.
     progress: OnceLock<Arc<Progress>>,
+    /// The handler's steps, once the handler has used one.
+    steps: OnceLock<Steps>,
+    pause: Pause,
 }
 
 impl Context {
@@ -59,8 +61,21 @@ impl Context {
         outputs: Arc<dyn Outputs>,
     ) -> Context {
         let (job, started, completed_in, progress) = (Arc::new(job), Instant::now(), Mutex::default(), OnceLock::new());
-        let inner =
-            Inner { driver, started, completed_in, job, is_stored, timeout, cancellation, states, outputs, progress };
+        let (steps, pause) = (OnceLock::new(), Pause::default());
+        let inner = Inner {
+            driver,
+            started,
+            completed_in,
+            job,
+            is_stored,
+            timeout,
+            cancellation,
+            states,
+            outputs,
+            progress,
+            steps,
+            pause,
+        };
         Context { inner: Arc::new(inner), changed: None }
     }
 
@@ -109,47 +124,6 @@ impl Context {
     /// The time that this attempt may take; `None` if the attempt has no timeout.
     pub fn timeout(&self) -> Option<Duration> {
         self.inner.timeout
-    }
-
-    /// The job's metadata; empty if the job has none.
-    ///
-    /// If one member does not fit a [`Value`], [`member`](Context::member) still reads the others.
-    ///
-    /// # Errors
-    /// Invalid if the metadata is not a JSON object, is nested more than 128 levels deep, or holds a number that
-    /// exceeds any `f64`. The table accepts metadata of the last two sorts.
-    pub fn metadata(&self) -> Result<Map<String, Value>> {
-        let Some(metadata) = &self.inner.job.metadata else { return Ok(Map::new()) };
-        metadata.decode().map_err(|error| self.unreadable("metadata", &error))
-    }
-
-    /// Decodes one member of the job's metadata; `None` if the metadata has no member of this name.
-    ///
-    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds the member as stored, with all
-    /// digits of its numbers.
-    ///
-    /// ```
-    /// # use reveille::{Context, Job};
-    /// # use serde::{Deserialize, Serialize};
-    /// # #[derive(Serialize, Deserialize)] struct Report;
-    /// # impl Job for Report { const KIND: &'static str = "report"; }
-    /// async fn report(_: Report, context: Context) -> reveille::Result<()> {
-    ///     let tick: Option<String> = context.member("tick")?;
-    ///     // …
-    /// #   let _ = tick;
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// Invalid if the metadata is not a JSON object, or the member does not decode to the type.
-    pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let Some(metadata) = &self.inner.job.metadata else { return Ok(None) };
-        metadata.member(name).map_err(|error| self.unreadable(&format!("member {name:?} of the metadata"), &error))
-    }
-
-    fn unreadable(&self, what: &str, error: &serde_json::Error) -> Error {
-        Error::invalid(format!("the {what} of job {} cannot be read: {error}", self.id()))
     }
 
     /// Reports the progress of the work: any JSON of up to 8 KiB. It is shown with the job while the job runs and after
@@ -294,6 +268,23 @@ impl Context {
         }
     }
 
+    /// The steps of this attempt.
+    pub(super) fn steps(&self) -> &Steps {
+        let Inner { driver, job, outputs, cancellation, .. } = &*self.inner;
+        let steps = || Steps::new(Arc::clone(driver), Arc::clone(job), Arc::clone(outputs), cancellation.clone());
+        self.inner.steps.get_or_init(steps)
+    }
+
+    /// The number of the job's failures: as reserved, or 0 after the handler has recorded a new step.
+    pub(crate) fn failures(&self) -> u32 {
+        self.inner.steps.get().map_or(self.inner.job.failures, Steps::failures)
+    }
+
+    /// Says whether the handler sleeps or waits for an event.
+    pub(crate) fn pausing(&self) -> &Pause {
+        &self.inner.pause
+    }
+
     /// The values that the worker's handlers share.
     pub(crate) fn states(&self) -> &States {
         &self.inner.states
@@ -367,20 +358,6 @@ impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
             let name = type_name::<T>();
             Error::invalid(format!("a handler takes State<{name}>, which the worker lacks; add it with .state(…)"))
         })
-    }
-}
-
-/// The values that a worker's handlers share, one of each type.
-#[derive(Default)]
-pub struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
-
-impl States {
-    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
-        self.0.insert(TypeId::of::<T>(), Box::new(state));
-    }
-
-    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref()
     }
 }
 

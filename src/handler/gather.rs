@@ -117,6 +117,7 @@ impl<J: Job> Gatherer<J> {
     fn add(self: &Arc<Self>, job: J, context: Context) -> BoxFuture<'static, Outcome> {
         let queue = context.job().queue.clone();
         let cancellation = context.cancellation();
+        context.pausing().refuse_in_batch();
         let (answer, mut outcome) = oneshot::channel();
         let number = self.members.fetch_add(1, Ordering::Relaxed);
         self.gather(&queue, Member { number, item: BatchItem { job, context }, answer });

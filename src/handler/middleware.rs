@@ -80,22 +80,32 @@ pub trait Middleware: Send + Sync + 'static {
     /// Makes an attempt: passes the attempt on with [`Next::run`], or ends the attempt with an outcome of its own.
     ///
     /// The payload is not decoded yet. [`Context::with_payload`] replaces the payload. A panic in this method fails the
-    /// attempt, as a panic in the handler does. At a timeout, the future is dropped, so put code that must always run
-    /// into a `Drop`.
+    /// attempt, as a panic in the handler does. At a timeout, and while the handler sleeps or waits for an event, the
+    /// future is dropped, so put code that must always run into a `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
     }
 
-    /// Changes what an attempt writes to the store: its result, its progress, or the text of its error. This also gets
-    /// the errors that [`work`](Middleware::work) does not see: of a timeout, and of a panic.
+    /// Changes what an attempt writes to the store: its result, its progress, the values of its steps, or the text of
+    /// its error. This also gets the errors that [`work`](Middleware::work) does not see: of a timeout, and of a panic.
     ///
     /// `job` is the job as reserved, with its stored payload. For the error of a lost attempt, which another worker
     /// writes, this is not called.
     ///
     /// # Errors
     /// After an error or a panic, nothing of the output is stored: a result or a report of progress is dropped, and
-    /// the text of the error is replaced. The job ends as it would have ended.
+    /// the text of the error is replaced. The job ends as it would have ended. The step gets the error.
     fn store(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let _ = (job, output);
+        Ok(())
+    }
+
+    /// Changes what a handler reads from the store, in the order from the first middleware to the last: the values of
+    /// the steps that an earlier attempt has recorded. This undoes what [`store`](Middleware::store) has changed.
+    ///
+    /// # Errors
+    /// After an error or a panic, the step gets the error, and its code does not run.
+    fn load(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let _ = (job, output);
         Ok(())
     }
@@ -221,6 +231,10 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
         (**self).store(job, output)
     }
 
+    fn load(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        (**self).load(job, output)
+    }
+
     fn ended(&self, end: &AttemptEnd<'_>) {
         (**self).ended(end);
     }
@@ -343,5 +357,14 @@ impl Outputs for Middlewares {
             }));
         }
         passed.map(|()| output)
+    }
+
+    fn load(&self, job: &ReservedJob, mut output: Output) -> Result<Output> {
+        let name = output.name();
+        let loading = || self.0.iter().try_for_each(|middleware| middleware.load(job, &mut output));
+        let loaded = catch_unwind(AssertUnwindSafe(loading));
+        let loaded = loaded.unwrap_or_else(|panic| Err(panicked(&*panic).into()));
+        loaded.map_err(|error| Error::invalid(format!("a middleware cannot read the {name}: {error:#}")))?;
+        Ok(output)
     }
 }

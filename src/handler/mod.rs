@@ -39,25 +39,31 @@ use crate::job::{Job, check_timeout};
 pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod cancellation;
+pub(crate) mod durable;
 #[cfg(feature = "encryption")]
 pub(crate) mod encryption;
 pub(crate) mod extract;
 pub(crate) mod gather;
+pub(crate) mod metadata;
 pub(crate) mod middleware;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod propagation;
+pub(crate) mod states;
+pub(crate) mod steps;
 
 pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
 pub use cancellation::{Cancellation, KeptSlot, StopReason};
+pub use durable::StepError;
 #[cfg(feature = "encryption")]
 pub use encryption::{EncryptedField, Encryption, EncryptionKey};
-pub use extract::{Context, Extract, State, States};
+pub use extract::{Context, Extract, State};
 pub use gather::Gather;
 pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next};
 pub use output::Output;
 pub use propagation::Propagation;
+pub use states::States;
 
 /// An async function that works jobs of one kind.
 ///

@@ -13,15 +13,18 @@ pub enum Output {
     Progress(Payload),
     /// The text of the error of a failed attempt.
     Error(String),
+    /// The value of a step.
+    Step(Payload),
 }
 
 impl Output {
-    /// The output's name, as in the tables: `result`, `progress` or `error`.
+    /// The output's name, as in the tables: `result`, `progress`, `error` or `step`.
     pub fn name(&self) -> &'static str {
         match self {
             Output::Result(_) => "result",
             Output::Progress(_) => "progress",
             Output::Error(_) => "error",
+            Output::Step(_) => "step",
         }
     }
 }
@@ -33,4 +36,10 @@ pub(crate) trait Outputs: Send + Sync {
     /// # Errors
     /// Refused if a middleware refuses the output, or panics.
     fn pass(&self, job: &ReservedJob, output: Output) -> Result<Output>;
+
+    /// Returns a stored output as it was before [`pass`](Outputs::pass).
+    ///
+    /// # Errors
+    /// Invalid if a middleware cannot read the output, or panics.
+    fn load(&self, job: &ReservedJob, output: Output) -> Result<Output>;
 }

@@ -8,10 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::database::enqueue_on::EnqueueOn;
-use crate::driver::{ClaimRequest, Ending, Settlement, WorkerInfo};
+use crate::driver::{ClaimRequest, Driver, Ending, Settlement, WorkerInfo};
 use crate::error::Result;
 use crate::handler::Gathers;
-use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::identity::random_id;
@@ -109,6 +109,8 @@ impl InlineRun<'_> {
                     }
                 }
             }
+            // No other worker may be there to notice an event for which a job waits.
+            idle = idle && !self.worker.driver.apply_linked_ends().await?;
             if idle || self.shared.stop.is_cancelled() {
                 return Ok(drained);
             }
@@ -212,6 +214,18 @@ impl EnqueueOn for &Inline {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
             self.worker.run_until_drained().await?;
             Ok(enqueued)
+        }
+        .boxed()
+    }
+
+    fn emit<'a>(self, _: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let is_first = Driver::emit(&*self.worker.driver, event, payload).await?;
+            self.worker.run_until_drained().await?;
+            Ok(is_first)
         }
         .boxed()
     }

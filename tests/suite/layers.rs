@@ -17,22 +17,28 @@ const ORDER: &[(&str, &str)] = &[
     ),
     (
         "driver",
-        "claimed kind_count settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres",
+        "claimed kind_count settlement liveness schedules steps mod signal into_driver enqueue memory postgres \
+         only_postgres",
     ),
-    ("driver/memory", "mod entries limits store schedules admin"),
+    ("driver/memory", "mod entries limits store steps schedules admin"),
     (
         "driver/postgres",
-        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds driver",
+        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds steps \
+         linked_ends driver",
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod attempt cancellation output progress extract batch gather middleware propagation encryption"),
+    (
+        "handler",
+        "mod attempt cancellation output progress states steps extract metadata durable batch gather middleware \
+         propagation encryption",
+    ),
     ("handler/encryption", "mod key envelope"),
-    ("enqueue", "await_end builder mod json"),
+    ("enqueue", "await_end builder mod emit json"),
     (
         "worker",
         "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim \
-         heartbeat upkeep fire_schedules drain run",
+         heartbeat upkeep apply_ends fire_schedules drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),
@@ -49,7 +55,7 @@ const ORDER: &[(&str, &str)] = &[
     ("testing", "work conformance"),
     (
         "testing/conformance",
-        "mod subject claiming settling uniqueness limits control liveness signals schedules working",
+        "mod subject claiming settling uniqueness limits control liveness signals schedules steps working",
     ),
     ("dev", "mod programs proxy fetch server standby"),
 ];

@@ -1,4 +1,5 @@
-//! A middleware that encrypts payloads, results, progress and errors, so that the database holds no plain text of them.
+//! A middleware that encrypts payloads, results, progress, steps and errors, so that the database holds no plain text
+//! of them.
 //!
 //! `key` is a key with its id, and `envelope` is the stored form.
 
@@ -20,7 +21,7 @@ mod key;
 use envelope::{Envelope, NONCE_BYTES};
 pub use key::EncryptionKey;
 
-/// A middleware that encrypts the payload, the result, the progress and the errors of jobs.
+/// A middleware that encrypts the payload, the result, the progress, the steps and the errors of jobs.
 ///
 /// A program that enqueues adds it to its [`Enqueuer`](crate::enqueue::Enqueuer), and a worker to its builder. Add it
 /// first, so that it is the nearest to the database. It encrypts with its first key, and decrypts with any of its keys.
@@ -64,16 +65,20 @@ pub enum EncryptedField {
     Progress,
     /// The text of an error.
     Error,
+    /// The value of a step.
+    Step,
 }
 
 impl EncryptedField {
-    /// The field's name, which is authenticated with each ciphertext: `payload`, `result`, `progress` or `error`.
+    /// The field's name, which is authenticated with each ciphertext: `payload`, `result`, `progress`, `error` or
+    /// `step`.
     pub fn name(self) -> &'static str {
         match self {
             EncryptedField::Payload => "payload",
             EncryptedField::Result => "result",
             EncryptedField::Progress => "progress",
             EncryptedField::Error => "error",
+            EncryptedField::Step => "step",
         }
     }
 }
@@ -221,10 +226,20 @@ impl Middleware for Encryption {
             _ if !self.covers(kind) => {}
             Output::Result(result) => *result = self.seal(kind, EncryptedField::Result, result)?,
             Output::Progress(progress) => *progress = self.seal(kind, EncryptedField::Progress, progress)?,
+            Output::Step(value) => *value = self.seal(kind, EncryptedField::Step, value)?,
             Output::Error(error) if self.is_own(job, error) => {}
             Output::Error(error) => {
                 *error = self.envelope(kind, EncryptedField::Error, error.as_bytes())?.to_error()?
             }
+        }
+        Ok(())
+    }
+
+    fn load(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        if let Output::Step(value) = output
+            && self.covers(&job.kind)
+        {
+            *value = self.open(&job.kind, EncryptedField::Step, value)?;
         }
         Ok(())
     }

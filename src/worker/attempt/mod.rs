@@ -11,8 +11,9 @@ use tracing::{Instrument, Span, field};
 
 use crate::driver::{Driver, Ending, Failure, FailureReason, Settlement};
 use crate::enqueue::in_handler_of;
-use crate::handler::extract::{Context, States};
+use crate::handler::extract::Context;
 use crate::handler::middleware::{AttemptEnd, EndKind, Middlewares};
+use crate::handler::states::States;
 use crate::handler::{Handlers, Registered};
 use crate::job::{Outcome, Reservation, ReservedJob};
 use crate::worker::attempt::reservations::{HeldJob, HeldJobs};
@@ -116,7 +117,7 @@ impl Attempts {
         }
         let kind = ended.end_kind();
         let ending = recorded.unwrap_or_else(|| {
-            judge(ended, held, &handler.retry_policy, context.job().failures, context.job().max_attempts)
+            judge(ended, held, &handler.retry_policy, context.failures(), context.job().max_attempts)
         });
         quietly(|| log(&ending, held.reservation.id));
         self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, kind, started.elapsed()));
@@ -174,9 +175,11 @@ impl Attempts {
             Ok(handling) => pin!(AssertUnwindSafe(in_handler_of(context.stored_id(), handling)).catch_unwind()),
             Err(panic) => return HandlerEnd::Panicked(panic),
         };
+        let snoozed = |delay| HandlerEnd::Returned(Outcome::Snooze(delay));
         let timeout = tokio::select! {
             biased;
             returned = &mut handling => return returned.map_or_else(HandlerEnd::Panicked, HandlerEnd::Returned),
+            delay = context.pausing().begun() => return snoozed(delay),
             timeout = sleep(timeout) => timeout,
             () = self.give_up.cancelled() => return HandlerEnd::GivenUp,
         };
@@ -184,6 +187,7 @@ impl Attempts {
         tokio::select! {
             biased;
             returned = handling => returned.map_or_else(HandlerEnd::Panicked, HandlerEnd::Returned),
+            delay = context.pausing().begun() => snoozed(delay),
             _ = sleep(Some(timeout.min(LONGEST_CLEANUP))) => HandlerEnd::TimedOut(timeout),
             () = self.give_up.cancelled() => HandlerEnd::TimedOut(timeout),
         }
