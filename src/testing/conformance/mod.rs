@@ -42,6 +42,7 @@ mod liveness;
 mod schedules;
 mod settling;
 mod signals;
+mod steps;
 mod subject;
 mod uniqueness;
 mod working;
@@ -131,6 +132,7 @@ enum Capability {
     Notifications,
     #[cfg_attr(not(feature = "schedules"), allow(dead_code))]
     Schedules,
+    Steps,
     UniqueKeys,
 }
 
@@ -172,6 +174,12 @@ where
     #[must_use]
     pub fn without_schedules(self) -> Conformance<F> {
         self.without(Capability::Schedules)
+    }
+
+    /// Declares that the store keeps no steps and events: it must refuse them.
+    #[must_use]
+    pub fn without_steps(self) -> Conformance<F> {
+        self.without(Capability::Steps)
     }
 
     /// Declares that the store knows no unique keys: it must refuse a job that has a unique key.
@@ -251,6 +259,7 @@ const ALL: &[&[Behaviour]] = &[
     signals::BEHAVIOURS,
     #[cfg(feature = "schedules")]
     schedules::BEHAVIOURS,
+    steps::BEHAVIOURS,
     working::BEHAVIOURS,
 ];
 
