@@ -18,6 +18,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "generate | reveille enqueue --from-file -",
         ],
     ),
+    ("reveille emit", &["reveille emit paid:7 '{\"cents\": 990}'", "reveille emit the-import-is-done"]),
     (
         "reveille work",
         &[

@@ -20,6 +20,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod edit;
+mod emit;
 mod encryption;
 mod enqueue;
 mod enqueue_file;
@@ -85,6 +86,10 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     /// Enqueue a job, or many jobs from a file.
     Enqueue(enqueue::EnqueueCommand),
+    /// Emit an event: the jobs that wait for it go on, and so do jobs that wait for it later.
+    ///
+    /// The first event of a name counts, and is kept for 30 days. A later one changes nothing.
+    Emit(emit::EmitCommand),
     /// Work jobs with a program in any language.
     Work(work::WorkCommand),
     /// Try a child of `reveille work --pipe`: play the worker, and check that the child keeps the protocol.
@@ -273,6 +278,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Demo(command) => command.run(connection).await,
         Command::Migrate(command) => command.run(connection).await,
         Command::Enqueue(command) => command.run(connection).await,
+        Command::Emit(command) => command.run(connection).await,
         Command::Work(command) => command.run(connection).await,
         Command::PipeCheck(command) => command.run().await,
         Command::Status(command) => command.run(connection).await,

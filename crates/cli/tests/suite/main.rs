@@ -21,6 +21,7 @@ mod dashboard;
 mod doctor;
 mod doctor_handlers;
 mod doctor_roles;
+mod emit;
 mod encryption;
 mod enqueue_file;
 mod examples;

@@ -37,9 +37,9 @@ const READING: [&[&str]; 24] = [
 /// The commands that change something, that wait, or that take long.
 const OTHERS: &str = "actions-stop bench bench-backlog bench-delayed bench-drain bench-enqueue bench-horizon \
     bench-idle bench-latency bench-pipe bench-schedules bench-steady bench-unruly bench-views cancel dashboard \
-    dead-purge dead-revive demo drain edit enqueue listen pause pipe-check prune queue queue-remove queue-set resume \
-    retry schedule schedule-add schedule-pause schedule-remove schedule-resume schedule-trigger torture work \
-    workers-slots workers-stop";
+    dead-purge dead-revive demo drain edit emit enqueue listen pause pipe-check prune queue queue-remove queue-set \
+    resume retry schedule schedule-add schedule-pause schedule-remove schedule-resume schedule-trigger torture \
+    work workers-slots workers-stop";
 
 async fn filled() -> TestDatabase {
     let database = database().await;
