@@ -43,6 +43,7 @@ pub const PLAIN: &str = "select count(*) from (
         union all select finished_jobs::text from reveille.finished_jobs
         union all select schedules::text from reveille.schedules
         union all select ends::text from reveille.ends
+        union all select steps::text from reveille.steps
     ) as stored (line) where line like '%secret%'";
 
 #[derive(Serialize, Deserialize)]

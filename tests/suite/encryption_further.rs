@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use reveille::admin::{BulkAction, DeadJobs, Edited, Filter, JobEdit};
+use reveille::driver::{Driver, Postgres, Step};
 use reveille::handler::{Batch, EncryptedField, Encryption, Gather};
 use reveille::job::{Completed, NewJob, Payload};
 use reveille::{Context, Database, Job, State};
 use serde_json::{Value, json};
 
 use crate::encryption::{Confide, NEW, OLD, PLAIN, confide, encrypting, enqueuer, keys, tell};
-use crate::harness::{Note, database, note, report, soon, start};
+use crate::harness::{Note, Reporter, database, note, report, soon, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -199,4 +200,48 @@ fn debug_output_names_keys_and_does_not_show_them() {
     for secret in [&OLD[4..], &NEW[4..]] {
         assert!(!shown.contains(&secret[..8]), "{shown}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_hold_no_plain_text_and_are_read_with_the_key() {
+    async fn handle(job: Confide, context: Context, State(reporter): State<Reporter>) -> Result<(), String> {
+        let code = async |_| {
+            reporter.report("runs");
+            Ok::<_, String>(job.secret.clone())
+        };
+        let told = context.step("told", code).await.map_err(|error| error.to_string())?;
+        if context.attempt().number == 1 {
+            return Err("once more".into());
+        }
+        reporter.report(told);
+        context.sleep("nap", HOUR).await.map_err(|error| error.to_string())
+    }
+    let database = database().await;
+    let encryption = keys(&[OLD]);
+    enqueuer(&encryption).enqueue(&database.database, &confide("done")).await.unwrap();
+    let (builder, mut reports) = encrypting(&database, &encryption);
+    let running = start(builder.handle(handle));
+    assert_eq!([reports.next().await, reports.next().await], ["runs", "a secret"]);
+    database.until("select count(*) = 2 from reveille.steps").await;
+    running.stop().await;
+    assert_eq!(database.value(PLAIN).await, 0);
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let stored = driver.steps(1).await.unwrap().into_iter().find_map(|(_, step)| match step {
+        Step::Value(value) => Some(value),
+        _ => None,
+    });
+    let told = encryption.open(Confide::KIND, EncryptedField::Step, &stored.unwrap()).unwrap();
+    assert_eq!(told.decode::<String>().unwrap(), "a secret");
+
+    // A value in plain text is refused, since anyone could have written it.
+    let forged = "update reveille.steps set value = '\"forged\"' where name = 'told';
+        update reveille.jobs set available_at = now()";
+    database.run(forged).await;
+    let (builder, _) = encrypting(&database, &encryption);
+    let running = start(builder.handle(handle));
+    database.until("select errors -> 1 is not null from reveille.jobs").await;
+    running.stop().await;
+    let job = database.admin().job(1).await.unwrap().unwrap();
+    let error = encryption.open_error(Confide::KIND, &job.errors()[1].error).unwrap();
+    assert!(error.contains("the step is not encrypted, and plain text is refused"), "{error}");
 }
