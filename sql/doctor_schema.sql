@@ -81,6 +81,16 @@ expected (name, made_by) as (
             'kind_counters_started_at',
             'create index concurrently kind_counters_started_at on reveille.kind_counters (started_at)'
         ),
+        ('steps_pkey', 'alter table reveille.steps add primary key (job, name)'),
+        ('waits_pkey', 'alter table reveille.waits add primary key (job, event)'),
+        ('waits_event', 'create index concurrently waits_event on reveille.waits (event)'),
+        (
+            'waits_unseen',
+            'create index concurrently waits_unseen on reveille.waits (job, event) where not seen'
+        ),
+        ('events_pkey', 'alter table reveille.events add primary key (name)'),
+        ('events_until', 'create index concurrently events_until on reveille.events (until)'),
+        ('events_unseen', 'create index concurrently events_unseen on reveille.events (name) where not seen'),
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('actions_pkey', 'alter table reveille.actions add primary key (id)'),
         (

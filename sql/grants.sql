@@ -73,6 +73,13 @@ grant select, insert, update, delete
     to reveille_worker;
 -- Only workers get this privilege: a role that may lock these rows can hold up the claims of limited queues.
 grant select, insert, update on reveille.limits to reveille_worker;
+-- Workers record steps, pair events with waits, and delete both. Upkeep by an administrator deletes them, too.
+grant select, insert, update, delete on reveille.steps, reveille.waits, reveille.events
+    to reveille_worker, reveille_admin;
+grant execute on function reveille.forget_steps(bigint[]) to reveille_worker, reveille_admin;
+-- A role that enqueues may emit events, and reads none.
+grant execute on function reveille.emit(text, jsonb) to reveille_producer, reveille_worker, reveille_admin;
+grant insert (name, payload) on reveille.events to reveille_producer;
 grant select on reveille.queues, reveille.pauses to reveille_worker;
 -- Workers and admins lock rows of this table, which needs the privilege `update`.
 grant select, insert, update, delete on reveille.ends to reveille_worker, reveille_admin;

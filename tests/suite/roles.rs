@@ -150,6 +150,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select id from reveille.enqueue_json('{\"kind\": \"note\", \"payload\": {\"text\": \"eight\"}}')",
                 "select id from reveille.enqueue_json('[{\"kind\": \"note\", \"delay\": 1}, \
                     {\"kind\": \"note\", \"unique_key\": \"p\", \"unique_until\": \"1 hour\"}]')",
+                "select reveille.emit('paid:7', '1'), reveille.emit('paid:7', '2')",
             ],
         )
         .await;
@@ -186,6 +187,12 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select reveille.truncate_finished_jobs()",
                 "select reveille.fresh_job_id()",
                 "select reveille.pass_given_ids()",
+                "select payload from reveille.events",
+                "insert into reveille.events (name, until) values ('e', now())",
+                "delete from reveille.events",
+                "select value from reveille.steps",
+                "insert into reveille.waits (job, event, until) values (1, 'e', now())",
+                "select reveille.forget_steps('{1}')",
                 "select payload from reveille.dead_jobs",
                 "select result from reveille.finished_jobs",
                 "select result from reveille.await(1)",
