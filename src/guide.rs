@@ -50,6 +50,8 @@ pub mod features {
     page!(limits, "features/limits.md");
     page!(order, "features/order.md");
     page!(schedules, "features/schedules.md");
+    page!(steps, "features/steps.md");
+    page!(events, "features/events.md");
     page!(batches, "features/batches.md");
     page!(results, "features/results.md");
     page!(programs, "features/programs.md");

@@ -10,7 +10,7 @@ use crate::generated::{compare_parts, markdown, parts, table, wrapped};
 use crate::harness::{TestDatabase, database};
 
 /// The tables that users may rely on, each with the columns that they may rely on. The other columns are Reveille's.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 11] = [
     (
         "jobs",
         "id queue kind payload priority attempts failures max_attempts reserved_at reserved_by available_at created_at \
@@ -32,6 +32,9 @@ const TABLES: [(&str, &str); 8] = [
          next_at last_at paused_at error created_at",
     ),
     ("unique_periods", "kind unique_key job_id ends_at"),
+    ("steps", "job name kind value until outcome attempt recorded_at"),
+    ("waits", "job event until"),
+    ("events", "name payload emitted_at until"),
 ];
 
 /// A column of a table or a view, as the catalog describes it.
