@@ -53,6 +53,8 @@ pub mod features {
     page!(steps, "features/steps.md");
     page!(events, "features/events.md");
     page!(batches, "features/batches.md");
+    page!(dependencies, "features/dependencies.md");
+    page!(workflows, "features/workflows.md");
     page!(results, "features/results.md");
     page!(programs, "features/programs.md");
     page!(pipe, "features/pipe.md");
