@@ -108,6 +108,7 @@ pub mod coming_from {
     page!(river, "coming-from/river.md");
     page!(oban, "coming-from/oban.md");
     page!(sidekiq, "coming-from/sidekiq.md");
+    page!(workflows, "coming-from/workflows.md");
     page!(graphile_worker, "coming-from/graphile-worker.md");
     page!(apalis, "coming-from/apalis.md");
     page!(own_query, "coming-from/own-query.md");
