@@ -35,7 +35,7 @@ grant execute on function reveille.check_job(
 ) to public;
 -- The views call these functions. The functions that read tables refuse a role that may read none of the views.
 grant execute on function reveille.reads_any(text[]), reveille.held_jobs(), reveille.dead_groups(),
-    reveille.histogram_quantile(bigint[], double precision), reveille.histogram_bounds()
+    reveille.expected_waiting(), reveille.histogram_quantile(bigint[], double precision), reveille.histogram_bounds()
 to public;
 -- The insert trigger calls somebody_may_sleep with the rights of the role that inserts.
 grant execute on function reveille.somebody_may_sleep() to public;
@@ -130,7 +130,8 @@ grant select
         reveille.action_status, reveille.pause_status, reveille.workflow_status, reveille.workflow_job_status,
         reveille.blocked_jobs_overview
     to reveille_monitor, reveille_admin;
--- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
+-- expected_waiting and queue_stats need this for their estimates: the planner's statistics show a role only the columns
+-- that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 -- Lists of jobs show which jobs are stuck, and leave out jobs past their queue's retention.
 grant select (id, stuck_jobs, stuck_since) on reveille.workers to reveille_monitor;

@@ -111,6 +111,26 @@ async fn queue_stats_reads_its_index_and_is_not_compiled() {
     assert!(others.is_empty(), "{others:#?}");
 }
 
+#[tokio::test]
+async fn queue_stats_looks_into_the_counters_once_for_each_queue() {
+    let database = database().await;
+    let fill = "insert into reveille.jobs (kind, queue) select 'k', 'q' || n from generate_series(1, 500) as n;
+        insert into reveille.counters (queue, started_at, worker, completed)
+        select 'q' || n, date_trunc('minute', now()) - m * '1 minute'::interval, 0, 1
+        from generate_series(1, 500) as n, generate_series(6, 100) as m
+        union all select 'q' || n, now() - s * '10 seconds'::interval, 1, 2
+        from generate_series(1, 500) as n, generate_series(1, 30) as s;
+        analyze reveille.counters";
+    database.run(fill).await;
+    let client = database.client().await;
+    client.batch_execute("begin").await.unwrap();
+    let sum = "select sum(completed_last_minute)::bigint from reveille.queue_stats";
+    assert_eq!(client.query_one(sum, &[]).await.unwrap().get::<_, i64>(0), 500 * 6 * 2);
+    let scans = "select idx_scan from pg_stat_xact_user_tables where relname = 'counters'";
+    let scans: i64 = client.query_one(scans, &[]).await.unwrap().get(0);
+    assert!(scans < 600, "{scans} scans of the indexes of counters");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_counted() {
     let database = database().await;
