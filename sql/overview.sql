@@ -1,6 +1,4 @@
--- Returns the queues and the sums that `reveille top` and the dashboard show, from the views only, as one snapshot.
---
---   $1 boolean  whether to read the wait times and run times, too
+-- Returns the queues and the sums that `reveille top` shows, from the views only, as one snapshot.
 --
 -- Returns one row: a JSON object with the sums and up to 200 queues, and times in seconds. The wait times and run times
 -- cover the last five minutes.
@@ -12,7 +10,7 @@ with latency as (
         sum(mean_run_seconds * (completed + failed)) / nullif(sum(completed + failed), 0) as mean_run_seconds,
         max(max_run_seconds) as max_run_seconds
     from reveille.throughput
-    where $1 and minute >= date_trunc('minute', now() - interval '4 minutes')
+    where minute >= date_trunc('minute', now() - interval '4 minutes')
     group by queue
 ), served as (
     select distinct unnest(queues) as queue from reveille.worker_status where alive

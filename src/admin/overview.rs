@@ -1,4 +1,4 @@
-//! The data of `reveille top`.
+//! The data of `reveille top` and of the dashboard's overview.
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -47,23 +47,33 @@ impl Admin {
     /// # Errors
     /// The server's error. The server gives up after 20 s.
     pub async fn overview(&self) -> Result<Record> {
-        self.snapshot(true).await
+        self.one_row("read the overview", as_bytes!(include_str!("../../sql/overview.sql"))).await
     }
 
-    /// Reads what [`Admin::overview`] reads but the wait times and run times, which take time where there are many
-    /// queues.
+    /// Reads the `sums` over all queues without counting the jobs of each queue, and two objects with a number by
+    /// queue: `dead_by_queue`, and `failed_by_queue` for the attempts that failed in the last minute. The sums `ready`
+    /// and `delayed` are exact up to 10,000 together; above that they are estimates, and `estimated` is true.
     ///
     /// # Errors
     /// As [`Admin::overview`].
-    pub async fn busiest_queues(&self) -> Result<Record> {
-        self.snapshot(false).await
+    pub async fn queue_sums(&self) -> Result<Record> {
+        self.one_row("read the sums over all queues", as_bytes!(include_str!("../../sql/queue_sums.sql"))).await
     }
 
-    async fn snapshot(&self, with_times: bool) -> Result<Record> {
-        let sql = as_bytes!(include_str!("../../sql/overview.sql"));
-        records(&self.read("read the overview", sql, &[(&with_times, Type::BOOL)]).await?)?
-            .pop()
-            .ok_or_else(|| Error::unavailable("cannot read the overview: the server returned no row"))
+    /// Reads some queues: the columns of the view `queue_stats` but `dead`, with the age in seconds as
+    /// `oldest_ready_seconds`; and `served`, which is true if a living worker works the queue. An unknown queue has no
+    /// row.
+    ///
+    /// # Errors
+    /// As [`Admin::overview`].
+    pub async fn stats_of_queues(&self, queues: &[String]) -> Result<Vec<Record>> {
+        let sql = as_bytes!(include_str!("../../sql/stats_of_queues.sql"));
+        records(&self.read("read queues", sql, &[(&queues, Type::TEXT_ARRAY)]).await?)
+    }
+
+    async fn one_row(&self, what: &str, sql: &'static str) -> Result<Record> {
+        let row = records(&self.read(what, sql, &[]).await?)?.pop();
+        row.ok_or_else(|| Error::unavailable(format!("cannot {what}: the server returned no row")))
     }
 
     /// Reads the first 200 rows of a list, with times in seconds.

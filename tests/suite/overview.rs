@@ -1,6 +1,7 @@
 //! The lists of `reveille top`.
 
 use reveille::admin::{OverviewList, Record};
+use serde_json::{Value, json};
 
 use crate::harness::{TestDatabase, database};
 
@@ -70,4 +71,56 @@ async fn a_job_with_an_infinite_due_time_is_listed() {
     database.run(odd).await;
     assert_eq!(ids(&list(&database, OverviewList::Waiting { queue: None }).await), [2, 1]);
     assert_eq!(list(&database, OverviewList::Failing).await[0].get("next_try_seconds"), Some("null"));
+}
+
+#[tokio::test]
+async fn the_sums_over_all_queues_are_those_of_the_queues() {
+    let database = database().await;
+    let rows = "insert into reveille.jobs (kind, queue, available_at)
+            select 'k', 'q' || n % 150, now() + case when n % 3 = 0 then '1 hour' else '-1 hour' end::interval
+            from generate_series(1, 4000) as n;
+        insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts)
+            select 'k', 'q' || n, now(), 7, 1 from generate_series(1, 5) as n;
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, reason)
+        select 9000 + n, 'q' || n % 2, 'k' || n, '{}', 2, 1, 1, 1, now(), now(), 'failed'
+        from generate_series(1, 5) as n;
+        insert into reveille.counters (queue, started_at, worker, completed, failed)
+        select 'q' || n, now() - n * interval '20 seconds', 1, 10, n from generate_series(0, 9) as n;
+        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'here', 1, '0', '{q0}', 16)";
+    database.run(rows).await;
+    let admin = database.admin();
+    let sums = admin.queue_sums().await.unwrap();
+    let expected = "select jsonb_build_object(
+            'ready', sum(ready), 'delayed', sum(delayed), 'running', sum(running), 'dead', sum(dead),
+            'estimated', bool_or(estimated), 'completed_last_minute', sum(completed_last_minute),
+            'failed_last_minute', sum(failed_last_minute), 'workers', 1, 'slots', 16
+        ) from reveille.queue_stats";
+    assert_eq!(sums.decode::<Value>("sums").unwrap(), database.value(expected).await);
+    assert_eq!(sums.get("dead_by_queue"), Some(r#"{"q0": 2, "q1": 3}"#));
+    assert_eq!(sums.get("failed_by_queue"), Some(r#"{"q1": 1, "q2": 2, "q3": 3}"#));
+
+    let names = ["q1", "q149", "none"].map(str::to_owned);
+    let mut stats: Vec<Value> =
+        admin.stats_of_queues(&names).await.unwrap().iter().map(|row| row.decode("queue").unwrap()).collect();
+    stats.sort_by_key(|queue| queue["queue"].as_str().map(str::to_owned));
+    let short = stats.iter().map(|queue| (&queue["queue"], &queue["running"], &queue["failed_last_minute"]));
+    assert_eq!(
+        short.collect::<Vec<_>>(),
+        [(&json!("q1"), &json!(1), &json!(1)), (&json!("q149"), &json!(0), &json!(0))]
+    );
+}
+
+#[tokio::test]
+async fn sums_of_more_than_ten_thousand_waiting_jobs_are_estimates() {
+    let database = database().await;
+    let many = "insert into reveille.jobs (kind, queue, available_at)
+            select 'k', 'q' || n % 150, now() + case when n % 3 = 0 then '1 hour' else '-1 hour' end::interval
+            from generate_series(1, 30000) as n;
+        analyze reveille.jobs";
+    database.run(many).await;
+    let sums = database.admin().queue_sums().await.unwrap().decode::<Value>("sums").unwrap();
+    let (ready, delayed) = (sums["ready"].as_i64().unwrap(), sums["delayed"].as_i64().unwrap());
+    assert!((18_000..22_000).contains(&ready) && (8_000..12_000).contains(&delayed), "{sums}");
+    assert_eq!(sums["estimated"], json!(true));
 }

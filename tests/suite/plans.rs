@@ -246,8 +246,9 @@ fn questions() -> Vec<String> {
     let others = [
         filled("backlog", &[("$1", "'q'")]),
         filled("metrics", &[]),
-        filled("overview", &[("$1", "true")]),
-        filled("overview", &[("$1", "false")]),
+        filled("overview", &[]),
+        filled("queue_sums", &[]),
+        filled("stats_of_queues", &[("$1", "array['q']")]),
         filled("queue", &[("$1", "'q'")]),
         filled("overview_running", &[("$1", "null")]),
         filled("overview_waiting", &[("$1", "null")]),

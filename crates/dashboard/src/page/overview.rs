@@ -1,7 +1,7 @@
 //! The first page: all queues with their jobs by state, and what is wrong.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -15,14 +15,12 @@ use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{chart, number, text};
 use crate::guard::Refusal;
-use crate::readings::Reading;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
 
-/// The sums over all queues, as `Admin::busiest_queues` returns them.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Sums {
-    queues: usize,
+/// The sums over queues.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Sums {
     ready: u64,
     delayed: u64,
     running: u64,
@@ -34,31 +32,44 @@ pub struct Sums {
     slots: u64,
 }
 
-impl Sums {
-    /// Returns the sums over the queues that the visitor sees. Workers are left out: one may
-    /// serve several queues.
-    fn of_seen(&self, visit: &Visit, queues: &[Queue]) -> Sums {
-        if visit.viewer.queues.is_none() {
-            return self.clone();
-        }
-        let seen: Vec<&Queue> = queues.iter().filter(|queue| visit.viewer.sees(&queue.queue)).collect();
-        let sum = |number: fn(&Queue) -> u64| seen.iter().map(|queue| number(queue)).sum();
+/// What `Admin::queue_sums` returns: the sums over all queues, and numbers by queue.
+#[derive(Debug)]
+struct Counted {
+    sums: Sums,
+    dead: HashMap<String, u64>,
+    failed: HashMap<String, u64>,
+}
+
+impl Counted {
+    fn of(record: &Record) -> reveille::Result<Counted> {
+        Ok(Counted {
+            sums: record.decode("sums")?,
+            dead: record.decode("dead_by_queue")?,
+            failed: record.decode("failed_by_queue")?,
+        })
+    }
+
+    fn dead(&self, queue: &str) -> u64 {
+        self.dead.get(queue).copied().unwrap_or_default()
+    }
+
+    /// Returns the sums over the queues on the page.
+    fn of_page(&self, queues: &[Queue]) -> Sums {
+        let sum = |number: fn(&Queue) -> u64| queues.iter().map(number).sum();
         Sums {
-            queues: seen.len(),
             ready: sum(|queue| queue.ready),
             delayed: sum(|queue| queue.delayed),
             running: sum(|queue| queue.running),
-            dead: sum(|queue| queue.dead),
-            estimated: seen.iter().any(|queue| queue.estimated),
+            dead: queues.iter().map(|queue| self.dead(&queue.queue)).sum(),
+            estimated: queues.iter().any(|queue| queue.estimated),
             completed_last_minute: sum(|queue| queue.completed_last_minute),
             failed_last_minute: sum(|queue| queue.failed_last_minute),
-            workers: 0,
-            slots: 0,
+            ..self.sums
         }
     }
 }
 
-/// A queue, as `Admin::busiest_queues` returns it.
+/// A queue, as `Admin::stats_of_queues` and `Admin::queue` return it.
 #[derive(Debug, Deserialize)]
 pub struct Queue {
     pub queue: String,
@@ -66,6 +77,8 @@ pub struct Queue {
     pub ready: u64,
     pub delayed: u64,
     pub running: u64,
+    /// `Admin::stats_of_queues` does not return it.
+    #[serde(default)]
     pub dead: u64,
     #[serde(default)]
     pub parked: u64,
@@ -87,6 +100,8 @@ impl Queue {
 type LastHour = HashMap<String, Vec<f64>>;
 
 const PARTS: usize = 30;
+/// The number of queues on a page. Those of the other pages are not counted.
+const ON_A_PAGE: usize = 100;
 /// How long the doctor's findings are shown before it looks again, and how long it may take.
 const FINDINGS_LIFE: Duration = Duration::from_secs(300);
 const EXAMINATION: Duration = Duration::from_secs(20);
@@ -95,33 +110,130 @@ pub async fn show(visit: Visit) -> Result<Response, Refusal> {
     serve::page(visit, draw).await
 }
 
-/// Reads all queues and their sums.
-pub async fn queues(visit: &Visit) -> Arc<Reading<(Sums, Vec<Queue>)>> {
-    let read = |overview: Record| Ok((overview.decode("sums")?, overview.decode("queues")?));
-    visit.read("overview", |admin| async move { admin.busiest_queues().await.and_then(read) }).await
+/// The queues that a page lists.
+struct Listed {
+    /// The number of all queues that the visitor sees.
+    of: usize,
+    /// The number of those whose name has what the visitor looks for.
+    found: usize,
+    /// The place of the page's first queue among those.
+    first: usize,
+    names: Vec<String>,
+}
+
+impl Listed {
+    /// Chooses the queues of the page. Up to 100 queues are in the order of their names. Of more queues, those that
+    /// need somebody come first: those with failing attempts, then those with the most dead jobs.
+    fn new(visit: &Visit, names: &[String], counted: Option<&Counted>) -> Listed {
+        let seen: Vec<&String> = names.iter().filter(|name| visit.viewer.sees(name)).collect();
+        let wanted = wanted(visit).to_lowercase();
+        let mut found: Vec<&String> =
+            seen.iter().copied().filter(|name| name.to_lowercase().contains(&wanted)).collect();
+        if let Some(counted) = counted.filter(|_| found.len() > ON_A_PAGE) {
+            found.sort_by_key(|name| (!counted.failed.contains_key(*name), Reverse(counted.dead(name))));
+        }
+        let page = visit.param("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(1);
+        let pages = found.len().div_ceil(ON_A_PAGE).max(1);
+        let first = (page.clamp(1, pages) - 1) * ON_A_PAGE;
+        let names = found.iter().skip(first).take(ON_A_PAGE).map(|name| (*name).clone()).collect();
+        Listed { of: seen.len(), found: found.len(), first, names }
+    }
+
+    /// True if the page lists all queues that the visitor sees.
+    fn is_whole(&self) -> bool {
+        self.names.len() == self.of
+    }
+}
+
+/// Returns what the names of the listed queues are to contain.
+fn wanted(visit: &Visit) -> String {
+    visit.param("queue").unwrap_or_default()
 }
 
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
-    let overview = queues(&visit).await;
-    let shown = |queues: &[Queue]| queues.iter().map(|queue| queue.queue.clone()).collect::<Vec<_>>();
-    let names = overview.value.as_ref().map(|(_, queues)| shown(queues)).unwrap_or_default();
-    let of = names.clone();
-    let last_hour = visit.read(format!("last hour {names:?}"), |admin| async move { last_hour(admin, of).await }).await;
+    let names = visit.read("names of queues", |admin| async move { admin.queues().await });
+    let counted = visit.read("sums over queues", |admin| async move {
+        admin.queue_sums().await.and_then(|record| Counted::of(&record))
+    });
+    let (names, counted) = futures::join!(names, counted);
+    let known = names.value.as_ref().map_or(&[][..], Vec::as_slice);
+    let listed = Listed::new(&visit, known, counted.value.as_ref().ok());
+    let (of, of_hour) = (listed.names.clone(), listed.names.clone());
+    let queues = visit.read(format!("queues {of:?}"), |admin| async move { queues(admin, of).await });
+    let last_hour =
+        visit.read(format!("last hour {of_hour:?}"), |admin| async move { last_hour(admin, of_hour).await });
+    let (queues, last_hour) = futures::join!(queues, last_hour);
     let body = html! {
         h1 { "Overview" }
-        (parts::reading(&overview, |(sums, queues)| html! {
-            (figures(&visit, &sums.of_seen(&visit, queues)))
-            (table(&visit, queues, last_hour.value.as_ref().ok()))
-            @if sums.queues > queues.len() && visit.viewer.queues.is_some() {
-                p.hint { "Only the " (queues.len()) " busiest queues of the database are looked at." }
-            } @else if sums.queues > queues.len() {
-                p.hint { "These are the " (queues.len()) " busiest of " (number::count(sums.queues as u64)) " queues." }
-            }
+        (parts::reading(&names, |_| html! {
+            (search(&visit, &listed))
+            (parts::reading(&counted, |counted| {
+                let sums = sums(&visit, &listed, counted, queues.value.as_ref().ok());
+                sums.map(|sums| figures(&visit, &sums)).unwrap_or_default()
+            }))
+            (parts::reading(&queues, |queues| {
+                table(&visit, &listed, queues, counted.value.as_ref().ok(), last_hour.value().ok())
+            }))
+            (pager(&visit, &listed))
         }))
-        (pause::list(&visit, &names).await)
+        (pause::list(&visit, &listed.names).await)
         (findings(&visit))
     };
     Ok(Page { title: "Overview".into(), section: Section::Overview, body })
+}
+
+/// Returns the sums that the page shows. A visitor of some queues gets no sums over others.
+fn sums(visit: &Visit, listed: &Listed, counted: &Counted, queues: Option<&Vec<Queue>>) -> Option<Sums> {
+    let sees_all = visit.viewer.queues.is_none();
+    match queues.filter(|_| listed.is_whole() || !sees_all) {
+        Some(queues) => Some(counted.of_page(queues)),
+        None => sees_all.then(|| counted.sums.clone()),
+    }
+}
+
+/// Draws the field that looks for queues by name, where they have more than one page.
+fn search(visit: &Visit, listed: &Listed) -> Markup {
+    let wanted = wanted(visit);
+    html! {
+        @if listed.of > ON_A_PAGE || !wanted.is_empty() {
+            form.fields method="get" action=(visit.to("")) data-keep {
+                label { "Queue" input name="queue" value=(wanted) autocomplete="off" data-filter; }
+                button.main type="submit" { "Filter" }
+                @if !wanted.is_empty() { a.act href=(visit.to("")) { "Clear" } }
+            }
+        }
+    }
+}
+
+/// Draws which queues the page lists, and the way to the others.
+fn pager(visit: &Visit, listed: &Listed) -> Markup {
+    let Listed { of, found, first, names } = listed;
+    let page = |first: usize| {
+        let name = text::in_query(&wanted(visit));
+        visit.to(&format!("?queue={name}&page={}", first / ON_A_PAGE + 1))
+    };
+    html! {
+        @if found > &ON_A_PAGE {
+            div.bar {
+                span.hint {
+                    "Queues " (first + 1) " to " (number::count(first + names.len())) " of " (number::count(*found))
+                    ": those with failing attempts first, then those with the most dead jobs."
+                }
+                @if *first > 0 { a.act href=(page(first - ON_A_PAGE)) { "Previous" } }
+                @if first + names.len() < *found { a.act href=(page(first + ON_A_PAGE)) { "Next" } }
+            }
+        } @else if *found == 0 && *of > 0 {
+            p.empty { "No queue has this in its name." }
+        }
+        @if !listed.is_whole() && visit.viewer.queues.is_some() {
+            p.hint { "The figures are the sums over the queues of this page." }
+        }
+    }
+}
+
+/// Reads the queues of a page.
+async fn queues(admin: Admin, names: Vec<String>) -> reveille::Result<Vec<Queue>> {
+    admin.stats_of_queues(&names).await?.iter().map(|row| row.decode("queue")).collect()
 }
 
 async fn last_hour(admin: Admin, names: Vec<String>) -> reveille::Result<LastHour> {
@@ -201,7 +313,13 @@ fn workers(sums: &Sums) -> String {
     format!("{} ({} {slots})", number::count(sums.workers), number::count(sums.slots))
 }
 
-fn table(visit: &Visit, queues: &[Queue], last_hour: Option<&LastHour>) -> Markup {
+fn table(
+    visit: &Visit,
+    listed: &Listed,
+    queues: &[Queue],
+    counted: Option<&Counted>,
+    last_hour: Option<&LastHour>,
+) -> Markup {
     let columns = [
         Column::Text("Queue"),
         Column::Wide("Last hour"),
@@ -213,31 +331,36 @@ fn table(visit: &Visit, queues: &[Queue], last_hour: Option<&LastHour>) -> Marku
         Column::WideNumber("Completed"),
         Column::WideNumber("Failed"),
     ];
+    let by_name: HashMap<&str, &Queue> = queues.iter().map(|queue| (queue.queue.as_str(), queue)).collect();
     let rows = html! {
-        @for queue in queues.iter().filter(|queue| visit.viewer.sees(&queue.queue)) {
-            @let link = visit.to(&format!("queue?name={}", text::in_query(&queue.queue)));
-            tr data-href=(link) data-key=(queue.queue) {
-                th scope="row" {
-                    (parts::queue_link(visit, &queue.queue))
-                    @if queue.paused { (parts::badge("paused", "warn")) }
-                    @if queue.lacks_workers() { (parts::badge("no worker", "warn")) }
-                    @if queue.parked > 0 { (parts::badge(&format!("{} parked", number::count(queue.parked)), "warn")) }
-                }
-                td.wide {
-                    @let parts = last_hour.and_then(|last_hour| last_hour.get(&queue.queue));
-                    @if let Some(parts) = parts { (chart::sparkline(parts, &ended_in(parts))) }
-                }
-                td.n { (number::about(queue.ready, queue.estimated)) }
-                td.n { (parts::count(queue.running)) }
-                td.n.wide { (number::about(queue.delayed, queue.estimated)) }
-                td.n { (parts::count(queue.dead)) }
-                td.n.wide { (queue.oldest_ready_seconds.map(number::seconds).unwrap_or_default()) }
-                td.n.wide { (number::rate(queue.completed_last_minute as f64 / 60.0)) }
-                td.n.wide { (number::rate(queue.failed_last_minute as f64 / 60.0)) }
-            }
+        @for queue in listed.names.iter().filter_map(|name| by_name.get(name.as_str())) {
+            @let parts = last_hour.and_then(|last_hour| last_hour.get(&queue.queue));
+            (row(visit, queue, counted.map(|counted| counted.dead(&queue.queue)), parts))
         }
     };
     parts::table("Queues", &columns, rows)
+}
+
+fn row(visit: &Visit, queue: &Queue, dead: Option<u64>, last_hour: Option<&Vec<f64>>) -> Markup {
+    let link = visit.to(&format!("queue?name={}", text::in_query(&queue.queue)));
+    html! {
+        tr data-href=(link) data-key=(queue.queue) {
+            th scope="row" {
+                (parts::queue_link(visit, &queue.queue))
+                @if queue.paused { (parts::badge("paused", "warn")) }
+                @if queue.lacks_workers() { (parts::badge("no worker", "warn")) }
+                @if queue.parked > 0 { (parts::badge(&format!("{} parked", number::count(queue.parked)), "warn")) }
+            }
+            td.wide { @if let Some(parts) = last_hour { (chart::sparkline(parts, &ended_in(parts))) } }
+            td.n { (number::about(queue.ready, queue.estimated)) }
+            td.n { (parts::count(queue.running)) }
+            td.n.wide { (number::about(queue.delayed, queue.estimated)) }
+            td.n { @if let Some(dead) = dead { (parts::count(dead)) } }
+            td.n.wide { (queue.oldest_ready_seconds.map(number::seconds).unwrap_or_default()) }
+            td.n.wide { (number::rate(queue.completed_last_minute as f64 / 60.0)) }
+            td.n.wide { (number::rate(queue.failed_last_minute as f64 / 60.0)) }
+        }
+    }
 }
 
 fn ended_in(parts: &[f64]) -> String {

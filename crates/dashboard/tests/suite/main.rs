@@ -21,6 +21,7 @@ mod kinds;
 mod lists;
 mod once;
 mod outage;
+mod overview;
 mod paths;
 mod pauses;
 mod redact;

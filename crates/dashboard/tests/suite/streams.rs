@@ -92,7 +92,7 @@ async fn a_hundred_streams_cost_one_statement_a_second_of_each_kind() {
     let reading = join_all(streams.iter_mut().map(|stream| async move { while stream.next().await.is_some() {} }));
     let of_overview = || {
         let counts = counts.lock().unwrap();
-        counts.iter().filter(|(sql, _)| sql.contains("busiest")).map(|(_, count)| *count).sum::<usize>()
+        counts.iter().filter(|(sql, _)| sql.contains("dead_by_queue")).map(|(_, count)| *count).sum::<usize>()
     };
     tokio::select! {
         _ = reading => panic!("the streams ended"),
