@@ -3,9 +3,11 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::{BoxFuture, FutureExt};
 use reveille::Result;
 use tokio::sync::Semaphore;
 
@@ -24,31 +26,39 @@ const MOST_KEPT: usize = 256;
 /// The largest number of statements that run at once, so that the dashboard leaves most of an application's pool free.
 const MOST_STATEMENTS: usize = 3;
 
-/// One reading: the value, or what to show instead of it.
-#[derive(Debug)]
+/// A reading of any type. Readings are made and kept as such, so that this code is compiled once, and not for each
+/// type.
+struct Made {
+    value: std::result::Result<Box<dyn Any + Send + Sync>, String>,
+    at: Instant,
+    took: Duration,
+}
+
+type Making = BoxFuture<'static, Result<Box<dyn Any + Send + Sync>>>;
+
+/// One reading of a type: the value, or what to show instead of it.
 pub struct Reading<T> {
-    pub value: std::result::Result<T, String>,
-    pub at: Instant,
-    pub took: Duration,
+    made: Arc<Made>,
+    kind: PhantomData<fn() -> T>,
 }
 
 /// The latest readings, by their type and their name.
 pub struct Readings {
     places: Mutex<HashMap<(TypeId, String), Arc<Place>>>,
-    glances: Mutex<HashMap<&'static str, Glance>>,
+    glances: Mutex<HashMap<(TypeId, &'static str), Glance>>,
     statements: Semaphore,
 }
 
 /// A reading that is made in the background.
 #[derive(Default)]
 struct Glance {
-    latest: Option<Arc<dyn Any + Send + Sync>>,
+    latest: Option<Arc<Made>>,
     is_under_way: bool,
 }
 
 struct Place {
     /// Locked during a reading, so that the others wait for the same reading.
-    latest: tokio::sync::Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+    latest: tokio::sync::Mutex<Option<Arc<Made>>>,
     /// A reading that serves nobody any more is forgotten: a payload may have 8 MiB.
     serves_until: Mutex<Instant>,
 }
@@ -78,17 +88,20 @@ impl Readings {
         age: Age,
         timeout: Duration,
         read: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Arc<Reading<T>> {
-        let place = self.place((TypeId::of::<T>(), name.into()));
+    ) -> Reading<T> {
+        Reading::of(self.get_any((TypeId::of::<T>(), name.into()), age, timeout, of_any_type(read)).await)
+    }
+
+    async fn get_any(&self, name: (TypeId, String), age: Age, timeout: Duration, read: Making) -> Arc<Made> {
+        let place = self.place(name);
         let mut latest = place.latest.lock().await;
-        let known = latest.clone().and_then(|reading| reading.downcast::<Reading<T>>().ok());
-        if let Some(reading) = known.filter(|reading| reading.at.elapsed() < reading.life(age)) {
-            return reading;
+        if let Some(made) = latest.as_ref().filter(|made| made.at.elapsed() < made.life(age)) {
+            return Arc::clone(made);
         }
-        let reading = Arc::new(make(&self.statements, timeout, read).await);
-        *place.serves_until.lock().unwrap_or_else(PoisonError::into_inner) = reading.at + reading.life(Age::Streamed);
-        *latest = Some(Arc::clone(&reading) as Arc<dyn Any + Send + Sync>);
-        reading
+        let made = Arc::new(make(&self.statements, timeout, read).await);
+        *place.serves_until.lock().unwrap_or_else(PoisonError::into_inner) = made.at + made.life(Age::Streamed);
+        *latest = Some(Arc::clone(&made));
+        made
     }
 
     /// Returns the latest reading of this name at once, and `None` if there is none yet. If it is older than `life`,
@@ -99,21 +112,22 @@ impl Readings {
         life: Duration,
         timeout: Duration,
         read: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Option<Arc<Reading<T>>> {
+    ) -> Option<Reading<T>> {
+        let name = (TypeId::of::<T>(), name);
         let mut glances = self.glances.lock().unwrap_or_else(PoisonError::into_inner);
         let glance = glances.entry(name).or_default();
-        let known = glance.latest.clone().and_then(|reading| reading.downcast::<Reading<T>>().ok());
-        let life = |reading: &Reading<T>| if reading.value.is_ok() { life } else { life.min(LONGEST_FAILURE) };
-        if !glance.is_under_way && known.as_ref().is_none_or(|reading| reading.at.elapsed() >= life(reading)) {
+        let known = glance.latest.clone();
+        let life = |made: &Made| if made.value.is_ok() { life } else { life.min(LONGEST_FAILURE) };
+        if !glance.is_under_way && known.as_ref().is_none_or(|made| made.at.elapsed() >= life(made)) {
             glance.is_under_way = true;
-            let readings = Arc::clone(self);
+            let (readings, read) = (Arc::clone(self), of_any_type(read));
             tokio::spawn(async move {
-                let reading = Arc::new(make(&readings.statements, timeout, read).await);
+                let made = Arc::new(make(&readings.statements, timeout, read).await);
                 let mut glances = readings.glances.lock().unwrap_or_else(PoisonError::into_inner);
-                glances.insert(name, Glance { latest: Some(reading), is_under_way: false });
+                glances.insert(name, Glance { latest: Some(made), is_under_way: false });
             });
         }
-        known
+        known.map(Reading::of)
     }
 
     /// Forgets all readings but glances, since a change by a visitor has outdated them.
@@ -139,7 +153,7 @@ impl Readings {
     }
 }
 
-impl<T> Reading<T> {
+impl Made {
     fn life(&self, age: Age) -> Duration {
         match age {
             Age::New => Duration::ZERO,
@@ -150,11 +164,25 @@ impl<T> Reading<T> {
     }
 }
 
-async fn make<T>(
-    statements: &Semaphore,
-    timeout: Duration,
-    read: impl Future<Output = Result<T>> + Send,
-) -> Reading<T> {
+impl<T: 'static> Reading<T> {
+    fn of(made: Arc<Made>) -> Reading<T> {
+        Reading { made, kind: PhantomData }
+    }
+
+    /// Returns the value, or what to show instead of it.
+    pub fn value(&self) -> std::result::Result<&T, &str> {
+        match &self.made.value {
+            Ok(value) => value.downcast_ref().ok_or("The dashboard has mixed up two readings."),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+fn of_any_type<T: Send + Sync + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Making {
+    async { Ok(Box::new(read.await?) as Box<dyn Any + Send + Sync>) }.boxed()
+}
+
+async fn make(statements: &Semaphore, timeout: Duration, read: Making) -> Made {
     let waited = tokio::time::timeout(timeout, statements.acquire()).await;
     let began = Instant::now();
     let value = match waited {
@@ -166,7 +194,7 @@ async fn make<T>(
         },
         Err(_) => Err(format!("The dashboard's other statements have left no room within {timeout:?}.")),
     };
-    Reading { value, at: Instant::now(), took: began.elapsed() }
+    Made { value, at: Instant::now(), took: began.elapsed() }
 }
 
 #[cfg(test)]
@@ -187,10 +215,10 @@ mod tests {
         let readings = Readings::default();
         let get = |name: &'static str| readings.get(name, Age::Fresh, Duration::from_secs(1), count());
         let all = futures::future::join_all((0..100).map(|_| get("one"))).await;
-        assert!(all.iter().all(|reading| reading.value == Ok(0)));
-        assert_eq!(get("other").await.value, Ok(1));
+        assert!(all.iter().all(|reading| reading.value() == Ok(&0)));
+        assert_eq!(get("other").await.value(), Ok(&1));
         readings.forget();
-        assert_eq!(get("one").await.value, Ok(2));
+        assert_eq!(get("one").await.value(), Ok(&2));
     }
 
     #[tokio::test]
@@ -215,25 +243,26 @@ mod tests {
     async fn a_change_looks_anew() {
         let readings = Readings::default();
         let get = |age| readings.get("one", age, Duration::from_secs(1), async { Ok(Instant::now()) });
-        let (page, change) = (get(Age::Fresh).await.value.clone(), get(Age::New).await.value.clone());
-        assert!(page != change && get(Age::Fresh).await.value == change);
+        let (page, change) = (get(Age::Fresh).await, get(Age::New).await);
+        assert!(page.value() != change.value() && get(Age::Fresh).await.value() == change.value());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_statement_that_takes_too_long_is_given_up() {
         let readings = Readings::default();
         let reading = readings.get("slow", Age::Fresh, Duration::from_secs(2), std::future::pending::<Result<()>>());
-        assert_eq!(reading.await.value, Err("The database has not answered within 2s.".to_owned()));
+        assert_eq!(reading.await.value(), Err("The database has not answered within 2s."));
     }
 
     #[test]
     fn a_slow_reading_serves_streams_for_longer() {
-        let reading = |took| Reading { value: Ok(()), at: Instant::now(), took: Duration::from_millis(took) };
+        let made = |value, took| Made { value, at: Instant::now(), took: Duration::from_millis(took) };
+        let reading = |took| made(Ok(Box::new(()) as Box<dyn Any + Send + Sync>), took);
         assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(12));
         assert_eq!(reading(400).life(Age::Streamed), Duration::from_secs(90));
         assert_eq!(reading(1).life(Age::Streamed), Duration::from_secs(1));
         assert_eq!(reading(50).life(Age::Fresh), Duration::from_secs(1));
-        let failed = |took| Reading { value: Err(String::new()), ..reading(took) };
+        let failed = |took| made(Err(String::new()), took);
         assert_eq!(failed(1).life(Age::Streamed), Duration::from_secs(1));
         assert_eq!(failed(2_000).life(Age::Streamed), Duration::from_secs(20));
     }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRequest};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::response::Response;
+use axum::routing::{self, MethodRouter};
+use futures::future::{BoxFuture, FutureExt};
 
 use crate::guard::{self, Refusal};
 use crate::shared::Shared;
@@ -27,7 +29,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
         .route("/jobs", get(page::jobs::show))
         .route("/jobs/{id}", get(page::job::show))
         .route("/jobs/{id}/payload", get(page::job::payload))
-        .route("/jobs/{id}/edit", get(act::edit::show).post(act::edit::save).layer(with_payload()))
+        .route("/jobs/{id}/edit", get(act::edit::show).merge(post(act::edit::save)).layer(with_payload()))
         .route("/jobs/{id}/retry", post(act::job::retry))
         .route("/jobs/{id}/cancel", post(act::job::cancel))
         .route("/jobs/{id}/again", post(act::job::again))
@@ -41,21 +43,21 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
         .route("/schedule/pause", post(page::schedule::pause))
         .route("/schedule/resume", post(page::schedule::resume))
         .route("/schedule/trigger", post(page::schedule::trigger))
-        .route("/schedule/remove", get(page::schedule::ask_to_remove).post(page::schedule::remove))
+        .route("/schedule/remove", get(page::schedule::ask_to_remove).merge(post(page::schedule::remove)))
         .route("/dead", get(page::dead::show))
         .route("/dead/group", get(page::dead_group::show))
-        .route("/dead/revive", get(act::dead::ask_to_revive).post(act::dead::revive))
-        .route("/dead/purge", get(act::dead::ask_to_purge).post(act::dead::purge))
-        .route("/enqueue", get(page::enqueue::show).post(act::enqueue::add).layer(with_payload()))
+        .route("/dead/revive", get(act::dead::ask_to_revive).merge(post(act::dead::revive)))
+        .route("/dead/purge", get(act::dead::ask_to_purge).merge(post(act::dead::purge)))
+        .route("/enqueue", get(page::enqueue::show).merge(post(act::enqueue::add)).layer(with_payload()))
         .route("/pause", post(act::pause::pause))
         .route("/resume", post(act::pause::resume))
-        .route("/bulk", get(act::bulk::ask).post(act::bulk::begin))
+        .route("/bulk", get(act::bulk::ask).merge(post(act::bulk::begin)))
         .route("/actions", get(page::actions::show))
         .route("/actions/{id}", get(page::action::show))
         .route("/actions/{id}/stop", post(page::action::stop))
-        .route("/style.css", get(assets::style))
-        .route("/app.js", get(assets::script))
-        .route("/icon.svg", get(assets::icon))
+        .route("/style.css", get(assets::show))
+        .route("/app.js", get(assets::show))
+        .route("/icon.svg", get(assets::show))
         .fallback(page::elsewhere)
         .method_not_allowed_fallback(|| async {
             Refusal::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "This address takes another method.")
@@ -63,4 +65,35 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::guard))
         .with_state(shared)
+}
+
+/// A handler, boxed: axum's code around a handler is compiled once for each kind of argument, and not for each route.
+type Boxed<T> = Arc<dyn Fn(T) -> BoxFuture<'static, Result<Response, Refusal>> + Send + Sync>;
+
+fn get<M: 'static, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
+where
+    T: FromRequest<Arc<Shared>, M> + Send + 'static,
+    F: Future<Output = Result<Response, Refusal>> + Send + 'static,
+{
+    get_boxed(Arc::new(move |given| handler(given).boxed()))
+}
+
+fn get_boxed<M: 'static, T: FromRequest<Arc<Shared>, M> + Send + 'static>(
+    handler: Boxed<T>,
+) -> MethodRouter<Arc<Shared>> {
+    routing::get(move |given: T| handler(given))
+}
+
+fn post<M: 'static, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
+where
+    T: FromRequest<Arc<Shared>, M> + Send + 'static,
+    F: Future<Output = Result<Response, Refusal>> + Send + 'static,
+{
+    post_boxed(Arc::new(move |given| handler(given).boxed()))
+}
+
+fn post_boxed<M: 'static, T: FromRequest<Arc<Shared>, M> + Send + 'static>(
+    handler: Boxed<T>,
+) -> MethodRouter<Arc<Shared>> {
+    routing::post(move |given: T| handler(given))
 }

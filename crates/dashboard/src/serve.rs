@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::future::{BoxFuture, FutureExt};
 use futures::stream;
 use maud::{Markup, html};
 
@@ -29,6 +30,9 @@ pub struct Page {
     pub body: Markup,
 }
 
+/// Draws a page. It is boxed, so that the code for pages and their streams is compiled once, and not for each page.
+type Draw = Box<dyn Fn(Visit) -> BoxFuture<'static, Result<Page, Refusal>> + Send + Sync>;
+
 /// Answers with the page that `draw` returns. If the request asks for a stream, the body is sent again whenever it has
 /// changed.
 pub async fn page<F, D>(visit: Visit, draw: D) -> Result<Response, Refusal>
@@ -36,6 +40,10 @@ where
     D: Fn(Visit) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Page, Refusal>> + Send + 'static,
 {
+    answer(visit, Box::new(move |visit| draw(visit).boxed())).await
+}
+
+async fn answer(visit: Visit, draw: Draw) -> Result<Response, Refusal> {
     if visit.is_stream {
         return open_stream(visit, draw);
     }
@@ -43,9 +51,9 @@ where
     Ok(shell::page(&visit, &page).into_response())
 }
 
-struct Stream<D> {
+struct Stream {
     visit: Visit,
-    draw: D,
+    draw: Draw,
     /// The last body that could be drawn.
     drawn: Markup,
     /// What the browser shows.
@@ -54,11 +62,7 @@ struct Stream<D> {
     shared: Arc<crate::shared::Shared>,
 }
 
-fn open_stream<F, D>(visit: Visit, draw: D) -> Result<Response, Refusal>
-where
-    D: Fn(Visit) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Page, Refusal>> + Send + 'static,
-{
+fn open_stream(visit: Visit, draw: Draw) -> Result<Response, Refusal> {
     let shared = Arc::clone(&visit.shared);
     let full = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open. This page is not live.");
     // The permit belongs to the stream: it is given back when the stream is dropped.
@@ -84,11 +88,7 @@ where
     Ok(answer)
 }
 
-impl<F, D> Stream<D>
-where
-    D: Fn(Visit) -> F,
-    F: Future<Output = Result<Page, Refusal>>,
-{
+impl Stream {
     /// Waits until the page has changed. Returns `None` when the stream is to end.
     async fn next(&mut self) -> Option<Event> {
         let mut is_ending = self.shared.is_ending.subscribe();
@@ -121,7 +121,7 @@ where
     }
 }
 
-impl<D> Drop for Stream<D> {
+impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.streams.add_permits(1);
     }

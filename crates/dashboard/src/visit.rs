@@ -131,7 +131,7 @@ impl Visit {
         &self,
         name: impl Into<String>,
         read: impl FnOnce(Admin) -> F,
-    ) -> Arc<Reading<T>> {
+    ) -> Reading<T> {
         self.shared.readings.get(name, self.age, self.shared.statement_timeout, read(self.admin())).await
     }
 
@@ -143,10 +143,10 @@ impl Visit {
         let read = shared.admin.clone();
         let rights = async move { read.rights().await };
         let rights = shared.readings.get("rights", Age::Fresh, shared.statement_timeout, rights).await;
-        self.trouble = rights.value.as_ref().err().cloned();
-        self.database = rights.value.as_ref().map_or_else(|_| "?".to_owned(), |rights| rights.database.clone());
+        self.trouble = rights.value().err().map(str::to_owned);
+        self.database = rights.value().map_or_else(|_| "?".to_owned(), |rights| rights.database.clone());
         // While the database does not answer, nothing can be changed, and a page that reads something says so.
-        let rights = rights.value.as_ref().ok();
+        let rights = rights.value().ok();
         self.why_read_only = match rights {
             _ if self.shared.is_read_only => Some("the dashboard is read-only"),
             Some(rights) if rights.is_standby => Some("the database is a standby, which takes no changes"),

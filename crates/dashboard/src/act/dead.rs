@@ -126,7 +126,7 @@ impl Counted {
 async fn line_of(visit: &Visit, group: &Group) -> Result<Option<(String, String)>, Refusal> {
     let Some(wanted) = &group.line else { return Ok(None) };
     let errors = dead_group::read_errors(visit, group).await;
-    let errors = errors.value.as_ref().map_err(|reason| Refusal::unavailable(reason.as_str()))?;
+    let errors = errors.value().map_err(Refusal::unavailable)?;
     let found = errors.iter().find(|error| error.line.as_deref().is_some_and(|line| hash(visit, line) == *wanted));
     let found = found.and_then(|error| Some((error.line.clone()?, dead_group::shown_error(visit, &error.last))));
     found.map(Some).ok_or_else(|| Refusal::not_found("None of the jobs that died last has this error any more."))

@@ -133,14 +133,14 @@ impl Fields {
     }
 }
 
-pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+pub async fn show((Id(id), visit): (Id, Visit)) -> Result<Response, Refusal> {
     visit.must(Right::Edit)?;
     let job = find(&visit, id).await?;
     let fields = Fields::of_job(&visit, &job);
     serve::page(visit, move |visit| std::future::ready(Ok(page(&visit, &job, &fields, None)))).await
 }
 
-pub async fn save(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn save((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     let visit = &posted.visit;
     visit.must(Right::Edit)?;
     let job = find(visit, id).await?;

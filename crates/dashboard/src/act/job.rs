@@ -12,7 +12,7 @@ use crate::page::job::find;
 use crate::posted::Posted;
 
 /// Makes a delayed job due, or revives a dead one.
-pub async fn retry(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn retry((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     let job = find(&posted.visit, id).await?;
     posted.visit.must(if job.state == JobState::Dead { Right::Revive } else { Right::Retry })?;
     let notice = match posted.visit.operator()?.retry(id).await? {
@@ -26,7 +26,7 @@ pub async fn retry(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
 }
 
 /// Cancels a waiting job, or asks the handler of a running one to stop.
-pub async fn cancel(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn cancel((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     posted.visit.must(Right::Cancel)?;
     find(&posted.visit, id).await?;
     let notice = match posted.visit.operator()?.cancel(id).await? {
@@ -40,7 +40,7 @@ pub async fn cancel(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
 }
 
 /// Enqueues a new job like a finished one.
-pub async fn again(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn again((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     posted.visit.must(Right::Retry)?;
     find(&posted.visit, id).await?;
     let once = Once::of(&posted, &format!("jobs/{id}/again"), posted.filled("once"))?;

@@ -1,6 +1,5 @@
 //! Pausing kinds and keys.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -67,7 +66,7 @@ impl Covered {
 }
 
 /// Reads the latest pauses that the visitor may see.
-pub async fn read(visit: &Visit) -> Arc<Reading<Vec<Record>>> {
+pub async fn read(visit: &Visit) -> Reading<Vec<Record>> {
     let queues = visit.viewer.queues.clone();
     visit
         .read(format!("pauses {queues:?}"), move |admin| async move {
@@ -83,7 +82,7 @@ pub async fn list(visit: &Visit, listed_queues: &[String]) -> Markup {
         let is_of_queue = pause.kind.is_none() && pause.key.is_none();
         is_of_queue && pause.queue.as_ref().is_some_and(|queue| listed_queues.contains(queue))
     };
-    parts::reading(&*read(visit).await, |pauses| {
+    parts::reading(&read(visit).await, |pauses| {
         let of_pauses = pauses.first().map_or(0, |pause| column::<u64>(pause, "of_pauses"));
         html! {
             (rows(visit, pauses, |pause| !is_listed(pause), None))
@@ -96,14 +95,14 @@ pub async fn list(visit: &Visit, listed_queues: &[String]) -> Markup {
 
 /// Draws the pauses of kinds and keys that hold back jobs of a queue.
 pub async fn of_queue(visit: &Visit, queue: &str) -> Markup {
-    parts::reading(&*read(visit).await, |pauses| {
+    parts::reading(&read(visit).await, |pauses| {
         rows(visit, pauses, |pause| pause.holds_jobs_of(queue), Some(("from_queue", queue)))
     })
 }
 
 /// Draws the pauses that hold back a job.
 pub async fn of_job(visit: &Visit, job: &JobRow) -> Markup {
-    parts::reading(&*read(visit).await, |pauses| rows(visit, pauses, |pause| pause.holds(job), None))
+    parts::reading(&read(visit).await, |pauses| rows(visit, pauses, |pause| pause.holds(job), None))
 }
 
 /// Returns the pause of a whole kind that holds back its jobs in a queue.

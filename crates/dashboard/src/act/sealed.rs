@@ -95,7 +95,7 @@ impl Sealed {
 pub async fn start(visit: &Visit, what: &str, (action, filter): (BulkAction, Filter)) -> Result<Start, String> {
     let start =
         visit.read(format!("start of {what}"), move |admin| async move { admin.bulk(action, &filter)?.start().await });
-    start.await.value.clone()
+    start.await.value().cloned().map_err(str::to_owned)
 }
 
 /// Counts the jobs of a change for about this time. Without a start, fixes it now. The start that is returned has the
@@ -122,7 +122,7 @@ pub async fn count(
         let count = bulk.count_up_to(u64::MAX, time).await?;
         Ok((count, bulk.start().await?))
     });
-    counted.await.value.clone()
+    counted.await.value().cloned().map_err(str::to_owned)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::readings::Reading;
 use crate::visit::Visit;
 
 /// Draws what was read, or the reason for which it could not be read. The rest of the page still shows.
-pub fn reading<T>(reading: &Reading<T>, draw: impl FnOnce(&T) -> Markup) -> Markup {
-    match &reading.value {
+pub fn reading<T: 'static>(reading: &Reading<T>, draw: impl FnOnce(&T) -> Markup) -> Markup {
+    match reading.value() {
         Ok(value) => draw(value),
         Err(reason) => problem(reason),
     }

@@ -20,16 +20,16 @@ const MOST_DETAIL: usize = 32 * 1024;
 /// The rights to change many jobs.
 const RUNS: [Right; 5] = [Right::Cancel, Right::Revive, Right::Purge, Right::Edit, Right::Retry];
 
-pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+pub async fn show((Id(id), visit): (Id, Visit)) -> Result<Response, Refusal> {
     serve::page(visit, move |visit| draw(id, visit)).await
 }
 
 async fn find(visit: &Visit, id: i64) -> Result<ActionRow, Refusal> {
     let action = visit.read(format!("action {id}"), move |admin| async move { admin.action(id).await }).await;
-    match &action.value {
+    match action.value() {
         Ok(Some(action)) if may_see(visit, action) => Ok(action.clone()),
         Ok(_) => Err(Refusal::not_found(format!("There is no action {id}. Actions are kept for 90 days."))),
-        Err(problem) => Err(Refusal::unavailable(problem.as_str())),
+        Err(problem) => Err(Refusal::unavailable(problem)),
     }
 }
 
@@ -95,7 +95,7 @@ fn may_stop(visit: &Visit, action: &ActionRow) -> bool {
     visit.may(right) || is_own && RUNS.into_iter().any(|right| visit.may(right))
 }
 
-pub async fn stop(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn stop((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     let action = find(&posted.visit, id).await?;
     if !may_stop(&posted.visit, &action) {
         return Err(Refusal::forbidden("You may not stop this. It goes on."));

@@ -91,10 +91,10 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
                 (parts::reading(&deaths, |deaths| deaths::chart("Jobs that died", deaths, period)))
                 (table(
                     &visit, groups,
-                    errors.value.as_ref().map_or(&[][..], Vec::as_slice),
-                    deaths.value.as_ref().map_or(&[][..], Vec::as_slice),
+                    errors.value().map_or(&[][..], Vec::as_slice),
+                    deaths.value().map_or(&[][..], Vec::as_slice),
                 ))
-                (notes(groups, errors.value.as_ref().err()))
+                (notes(groups, errors.value().err()))
             }
         }))
     };
@@ -182,7 +182,7 @@ fn error_lines(visit: &Visit, group: &DeadGroup, errors: &[&DeadError]) -> Marku
     }
 }
 
-fn notes(groups: &[DeadGroup], errors: Option<&String>) -> Markup {
+fn notes(groups: &[DeadGroup], errors: Option<&str>) -> Markup {
     let of_groups = groups.first().map_or(0, |group| group.of_groups);
     html! {
         @if let Some(error) = errors { p.hint { "The errors are not shown: " (error) } }

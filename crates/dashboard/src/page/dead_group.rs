@@ -1,7 +1,5 @@
 //! The dead jobs of one queue, kind and reason, or those among them with one error.
 
-use std::sync::Arc;
-
 use axum::response::Response;
 use maud::{Markup, html};
 use reveille::admin::{DeadError, DeadGroup, DeadJobs, FailureReason, Filter, JobRow, OverviewList, REASONS, Record};
@@ -147,7 +145,7 @@ fn shown_line(visit: &Visit, error: &DeadError) -> String {
     }
 }
 
-pub async fn read_errors(visit: &Visit, group: &Group) -> Arc<Reading<Vec<DeadError>>> {
+pub async fn read_errors(visit: &Visit, group: &Group) -> Reading<Vec<DeadError>> {
     let of = group.jobs();
     let name = format!("errors of {of:?}");
     visit.read(name, move |admin| async move { admin.dead_errors(&of, LOOKED_AT, ERRORS).await }).await
@@ -168,7 +166,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let of = group.jobs();
     let (groups, errors, deaths, jobs) =
         futures::join!(groups, read_errors(&visit, &group), deaths::read(&visit, &of, period), jobs);
-    let known = errors.value.as_ref().map_or(&[][..], Vec::as_slice);
+    let known = errors.value().map_or(&[][..], Vec::as_slice);
     let chosen = known
         .iter()
         .find(|error| error.line.as_deref().map(|line| hash(&visit, line)) == group.line && group.line.is_some());

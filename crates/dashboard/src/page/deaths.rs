@@ -1,6 +1,5 @@
 //! The chart of dead jobs over time.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maud::{Markup, html};
@@ -66,7 +65,7 @@ impl Period {
     }
 }
 
-pub async fn read(visit: &Visit, of: &DeadJobs, period: Period) -> Arc<Reading<Vec<Deaths>>> {
+pub async fn read(visit: &Visit, of: &DeadJobs, period: Period) -> Reading<Vec<Deaths>> {
     let (seconds, bars) = period.bars();
     let of = of.clone();
     let name = format!("deaths {} {of:?}", period.name());

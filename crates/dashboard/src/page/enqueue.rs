@@ -139,7 +139,7 @@ async fn prefilled(visit: &Visit) -> Result<(Typed, Markup), Refusal> {
     if let Some(id) = visit.param("like") {
         let id = super::id(&id)?;
         let job = visit.read(format!("job {id}"), move |admin| async move { admin.job(id).await }).await;
-        let job = job.value.as_ref().map_err(|reason| Refusal::unavailable(reason.as_str()))?;
+        let job = job.value().map_err(Refusal::unavailable)?;
         let job = job.as_ref().filter(|job| visit.viewer.sees(&job.queue));
         let job = job.ok_or_else(|| Refusal::not_found("There is no such job. Its history may have been deleted."))?;
         let (typed, hidden) = Typed::like(visit, job);
@@ -156,7 +156,7 @@ async fn prefilled(visit: &Visit) -> Result<(Typed, Markup), Refusal> {
         admin.latest_of_kind(&of, within.as_deref()).await
     });
     let job = job.await;
-    Ok(match &job.value {
+    Ok(match job.value() {
         Ok(Some(job)) => {
             let (typed, hidden) = Typed::like(visit, job);
             let link = parts::job_link(visit, job.id);
@@ -191,13 +191,13 @@ impl Names {
         let queues = visit.read("queues", |admin| async move { admin.queues().await });
         let (rows, queues) = futures::join!(rows, queues);
         let mut names = Names::default();
-        for row in rows.value.as_ref().map_or(&[][..], Vec::as_slice) {
+        for row in rows.value().map_or(&[][..], Vec::as_slice) {
             let (queue, kind): (String, String) = (column(row, "queue"), column(row, "kind"));
             if visit.viewer.sees(&queue) && kind != "(other)" {
                 names.kinds.insert(kind);
             }
         }
-        let queues = queues.value.as_ref().map_or(&[][..], Vec::as_slice);
+        let queues = queues.value().map_or(&[][..], Vec::as_slice);
         names.queues = queues.iter().filter(|queue| visit.viewer.sees(queue)).cloned().collect();
         names
     }

@@ -27,7 +27,7 @@ const MOST_TAGS: usize = 8 * 1024;
 /// The largest number of children that are read.
 const MOST_CHILDREN: usize = 20;
 
-pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+pub async fn show((Id(id), visit): (Id, Visit)) -> Result<Response, Refusal> {
     serve::page(visit, move |visit| draw(id, visit)).await
 }
 
@@ -39,7 +39,7 @@ pub async fn find(visit: &Visit, id: i64) -> Result<JobRow, Refusal> {
             if sees_payloads { admin.job(id).await } else { admin.listed_job(id).await }
         })
         .await;
-    match &job.value {
+    match job.value() {
         Ok(Some(job)) if visit.viewer.sees(&job.queue) => Ok(job.clone()),
         Ok(_) => Err(Refusal::not_found(format!(
             "There is no job {id}. Finished jobs are kept for their queue's retention, 1 day if nothing else is set."
@@ -261,7 +261,7 @@ fn value_part(visit: &Visit, job: &JobRow, title: &str, field: Field, value: &Pa
 }
 
 /// Answers with the whole payload as a file.
-pub async fn payload(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+pub async fn payload((Id(id), visit): (Id, Visit)) -> Result<Response, Refusal> {
     visit.must(Right::SeePayloads)?;
     let job = find(&visit, id).await?;
     let shown = redact::value(&visit, &job, Field::Payload, &job.payload());

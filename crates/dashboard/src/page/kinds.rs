@@ -1,6 +1,5 @@
 //! The kinds: how many of their jobs end, fail and wait, and how long they take.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -73,15 +72,18 @@ impl Order {
     ];
 
     fn sort(self, kinds: &mut [(Name, Kind)]) {
-        let longest = |seconds: Option<f64>| Reverse((seconds.unwrap_or(-1.0) * 1e6) as i64);
-        match self {
-            Order::Name => kinds.sort_by(|(a, _), (b, _)| (a.1 == OTHER, &a.1, &a.0).cmp(&(b.1 == OTHER, &b.1, &b.0))),
-            Order::Attempts => kinds.sort_by_key(|(_, kind)| Reverse(kind.attempts())),
-            Order::Failures => kinds.sort_by_key(|(_, kind)| Reverse(kind.failed)),
-            Order::Waiting => kinds.sort_by_key(|(_, kind)| longest(kind.p95_wait)),
-            Order::Running => kinds.sort_by_key(|(_, kind)| longest(kind.p95_run)),
-            Order::Dead => kinds.sort_by_key(|(_, kind)| Reverse(kind.dead)),
-        }
+        let largest = |kind: &Kind| match self {
+            Order::Name => 0.0,
+            Order::Attempts => kind.attempts() as f64,
+            Order::Failures => kind.failed as f64,
+            Order::Waiting => kind.p95_wait.unwrap_or(-1.0),
+            Order::Running => kind.p95_run.unwrap_or(-1.0),
+            Order::Dead => kind.dead.map_or(-1.0, |dead| dead as f64),
+        };
+        kinds.sort_by(|(a, one), (b, other)| match self {
+            Order::Name => (a.1 == OTHER, &a.1, &a.0).cmp(&(b.1 == OTHER, &b.1, &b.0)),
+            _ => largest(other).total_cmp(&largest(one)),
+        });
     }
 }
 
@@ -105,9 +107,9 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
         div.bar { h1 { "Kinds" } span.soft { "attempts of the last hour" } }
         (parts::reading(&stats, |stats| {
             let empty = (&[][..], &[][..]);
-            let dead = dead.value.as_ref().map_or(empty.0, Vec::as_slice);
-            let histories = histories.value.as_ref().map_or(empty.1, Vec::as_slice);
-            let pauses = pauses.value.as_ref().map_or(&[][..], Vec::as_slice);
+            let dead = dead.value().map_or(empty.0, Vec::as_slice);
+            let histories = histories.value().map_or(empty.1, Vec::as_slice);
+            let pauses = pauses.value().map_or(&[][..], Vec::as_slice);
             let mut kinds = joined(&visit, stats, dead, histories);
             order.sort(&mut kinds);
             match kinds.is_empty() {

@@ -156,8 +156,8 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
         admin.queue_sums().await.and_then(|record| Counted::of(&record))
     });
     let (names, counted) = futures::join!(names, counted);
-    let known = names.value.as_ref().map_or(&[][..], Vec::as_slice);
-    let listed = Listed::new(&visit, known, counted.value.as_ref().ok());
+    let known = names.value().map_or(&[][..], Vec::as_slice);
+    let listed = Listed::new(&visit, known, counted.value().ok());
     let (of, of_hour) = (listed.names.clone(), listed.names.clone());
     let queues = visit.read(format!("queues {of:?}"), |admin| async move { queues(admin, of).await });
     let last_hour =
@@ -168,11 +168,11 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
         (parts::reading(&names, |_| html! {
             (search(&visit, &listed))
             (parts::reading(&counted, |counted| {
-                let sums = sums(&visit, &listed, counted, queues.value.as_ref().ok());
+                let sums = sums(&visit, &listed, counted, queues.value().ok());
                 sums.map(|sums| figures(&visit, &sums)).unwrap_or_default()
             }))
             (parts::reading(&queues, |queues| {
-                table(&visit, &listed, queues, counted.value.as_ref().ok(), last_hour.value().ok())
+                table(&visit, &listed, queues, counted.value().ok(), last_hour.value().ok())
             }))
             (pager(&visit, &listed))
         }))

@@ -58,8 +58,8 @@ async fn head(visit: &Visit, name: &str) -> Markup {
     let of = name.to_owned();
     let read = |row: Option<Record>| row.map(|row| row.decode::<Queue>("queue")).transpose();
     let queue = visit.read(format!("queue {name}"), |admin| async move { admin.queue(&of).await.and_then(read) }).await;
-    let is_paused = matches!(&queue.value, Ok(Some(queue)) if queue.paused);
-    let lacks_workers = matches!(&queue.value, Ok(Some(queue)) if queue.lacks_workers());
+    let is_paused = matches!(queue.value(), Ok(Some(queue)) if queue.paused);
+    let lacks_workers = matches!(queue.value(), Ok(Some(queue)) if queue.lacks_workers());
     html! {
         div.bar {
             h1 {

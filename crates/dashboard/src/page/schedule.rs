@@ -29,7 +29,7 @@ pub async fn show(visit: Visit) -> Result<Response, Refusal> {
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let name = visit.param("name").ok_or_else(|| Refusal::not_found("The address names no schedule."))?;
     let rows = schedules::read(&visit).await;
-    let schedule = rows.value.as_ref().ok().map(|rows| schedules::seen(&visit, rows));
+    let schedule = rows.value().ok().map(|rows| schedules::seen(&visit, rows));
     let schedule = schedule.and_then(|schedules| schedules.into_iter().find(|schedule| schedule.name == name));
     let body = html! {
         div.bar {
@@ -227,7 +227,7 @@ async fn of_form(posted: &Posted, right: Right) -> Result<Listed, Refusal> {
 
 async fn find(visit: &Visit, name: &str) -> Result<Listed, Refusal> {
     let rows = schedules::read(visit).await;
-    let rows = rows.value.as_ref().map_err(|reason| Refusal::unavailable(reason.as_str()))?;
+    let rows = rows.value().map_err(Refusal::unavailable)?;
     let schedule = schedules::seen(visit, rows).into_iter().find(|schedule| schedule.name == name);
     schedule.ok_or_else(|| Refusal::not_found(UNKNOWN))
 }

@@ -1,6 +1,5 @@
 //! The schedules: when each one fires next, and which of them need somebody.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
@@ -102,7 +101,7 @@ pub fn interval(timing: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|every| !every.is_zero())
 }
 
-pub async fn read(visit: &Visit) -> Arc<Reading<Vec<Record>>> {
+pub async fn read(visit: &Visit) -> Reading<Vec<Record>> {
     visit.read("schedules", |admin| async move { admin.overview_list(&OverviewList::Schedules).await }).await
 }
 

@@ -19,7 +19,7 @@ const MOST_JOBS: usize = 200;
 const MOST_SLOTS: u32 = 10_000;
 const UNKNOWN: &str = "There is no such worker any more.";
 
-pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+pub async fn show((Id(id), visit): (Id, Visit)) -> Result<Response, Refusal> {
     serve::page(visit, move |visit| draw(visit, id)).await
 }
 
@@ -30,7 +30,7 @@ async fn draw(visit: Visit, id: i64) -> Result<Page, Refusal> {
             admin.overview_list(&OverviewList::Running { worker: Some(id) }).await
         })
         .await;
-    let worker = rows.value.as_ref().ok().map(|rows| workers::seen(&visit, rows));
+    let worker = rows.value().ok().map(|rows| workers::seen(&visit, rows));
     let worker = worker.and_then(|workers| workers.into_iter().find(|worker| worker.id == id));
     let name = worker.as_ref().map_or_else(|| format!("Worker {id}"), Worker::name);
     let body = html! {
@@ -160,7 +160,7 @@ fn running(visit: &Visit, jobs: &[Record]) -> Markup {
     }
 }
 
-pub async fn stop(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn stop((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     let visit = &posted.visit;
     visit.must(Right::StopWorkers)?;
     let worker = find(visit, id).await?;
@@ -172,7 +172,7 @@ pub async fn stop(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
     Ok(posted.done_if(stopped, &format!("workers/{id}"), &done, UNKNOWN))
 }
 
-pub async fn set_slots(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+pub async fn set_slots((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> {
     let visit = &posted.visit;
     visit.must(Right::StopWorkers)?;
     let worker = find(visit, id).await?;
@@ -197,6 +197,6 @@ pub async fn set_slots(Id(id): Id, posted: Posted) -> Result<Response, Refusal> 
 /// Returns the worker of an action, if the visitor sees it.
 async fn find(visit: &Visit, id: i64) -> Result<Worker, Refusal> {
     let rows = workers::read(visit).await;
-    let rows = rows.value.as_ref().map_err(|reason| Refusal::unavailable(reason.as_str()))?;
+    let rows = rows.value().map_err(Refusal::unavailable)?;
     workers::seen(visit, rows).into_iter().find(|worker| worker.id == id).ok_or_else(|| Refusal::not_found(UNKNOWN))
 }

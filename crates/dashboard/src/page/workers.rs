@@ -1,7 +1,6 @@
 //! The workers: how busy they are, and which of them are stuck or silent.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::response::Response;
@@ -111,7 +110,7 @@ impl Worker {
     }
 }
 
-pub async fn read(visit: &Visit) -> Arc<Reading<Vec<Record>>> {
+pub async fn read(visit: &Visit) -> Reading<Vec<Record>> {
     visit.read("workers", |admin| async move { admin.overview_list(&OverviewList::Workers).await }).await
 }
 
