@@ -967,7 +967,9 @@ begin
             cross join lateral (
                 select case ends.outcome when 'revived' then null when 'purged' then 'cancelled' else ends.outcome end
             ) as outcomes (outcome)
-            where ends.job = any (taken) and (members.outcome is distinct from outcomes.outcome or ends.was_blocked)
+            where ends.job = any (taken) and (
+                members.outcome is distinct from outcomes.outcome or ends.was_blocked or ends.outcome = 'revived'
+            )
         ), noted as (
             update reveille.workflow_jobs as members
             set outcome = changed.outcome,
