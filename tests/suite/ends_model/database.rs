@@ -10,7 +10,7 @@ pub enum Row {
     Finished(Outcome),
     End(Outcome),
     Dependency(Decision),
-    Workflow { state: State, sealed: bool },
+    Workflow(Workflow),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -29,9 +29,12 @@ pub enum Decision {
     Skipped,
 }
 
+/// What the waiter waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum FiresOn {
+pub enum WaitsFor {
     Completed,
+    /// One completed prerequisite is enough.
+    FirstCompleted,
     Dead,
     Any,
 }
@@ -41,6 +44,16 @@ pub enum State {
     Running,
     Cancelling,
     Cancelled,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Workflow {
+    pub state: State,
+    pub sealed: bool,
+    /// The number of jobs that the cancel has passed, in the order A, B, the waiter.
+    pub passed: usize,
+    /// The outcomes of A and B, as far as their ends are applied.
+    pub outcomes: [Option<Outcome>; 2],
 }
 
 // The rows: two prerequisites, the job that waits for them, their ends, the dependencies on them, and their workflow.
@@ -91,15 +104,14 @@ pub struct World {
     rows: Rows,
     /// For each locked row, the session that has locked the row, and the value that its commit writes.
     locks: [Option<(usize, Row)>; 8],
-    /// What the dependencies fire on.
-    pub fires_on: FiresOn,
+    pub waits_for: WaitsFor,
     pub sessions: Vec<Session>,
     pub harm: Option<Harm>,
 }
 
 impl World {
-    pub fn new(rows: Rows, fires_on: FiresOn, sessions: usize) -> World {
-        World { rows, locks: [None; 8], fires_on, sessions: vec![Session::default(); sessions], harm: None }
+    pub fn new(rows: Rows, waits_for: WaitsFor, sessions: usize) -> World {
+        World { rows, locks: [None; 8], waits_for, sessions: vec![Session::default(); sessions], harm: None }
     }
 
     pub fn committed(&self) -> &Rows {
@@ -177,30 +189,49 @@ impl World {
     /// Returns the harm that a commit has done.
     fn harm_since(&self, before: &Rows) -> Option<Harm> {
         let (rows, is_live) = (&self.rows, |row: Row| matches!(row, Row::Live { .. }));
-        let is_left = |job: &usize| is_live(rows[*job]) || matches!(rows[*job], Row::Blocked { .. });
-        let waits =
-            DEPENDENCIES.iter().any(|row| matches!(rows[*row], Row::Dependency(state) if state != Decision::Met));
         let starts = is_live(rows[WAITER]) && !is_live(before[WAITER]);
         let has_run = is_live(rows[WAITER]) || rows[WAITER] == Row::Finished(Outcome::Completed);
-        let is_open = matches!(rows[WORKFLOW], Row::Workflow { sealed: false, .. });
-        if is_live(rows[WAITER]) && (waits || is_open) {
+        let is_open = workflow_of(rows).is_some_and(|workflow| !workflow.sealed);
+        if is_live(rows[WAITER]) && (self.waits() || is_open) {
             Some(Harm::Early)
         } else if (starts && state_of(before) != State::Running)
-            || (state_of(rows) == State::Cancelled && [A, B, WAITER].iter().any(is_left))
+            || (state_of(rows) == State::Cancelled && is_left(rows))
         {
             Some(Harm::RunsCancelled)
-        } else if self.fires_on == FiresOn::Dead && is_live(rows[A]) && has_run {
+        } else if self.waits_for == WaitsFor::Dead && is_live(rows[A]) && has_run {
             Some(Harm::RunsBoth)
         } else {
             None
         }
     }
+
+    /// Returns true if the outcomes that the waiter waits for have not come.
+    fn waits(&self) -> bool {
+        let mut dependencies = DEPENDENCIES.iter().map(|row| self.rows[*row]).filter(|row| *row != Row::Missing);
+        let met = Row::Dependency(Decision::Met);
+        match self.waits_for {
+            WaitsFor::FirstCompleted => dependencies.all(|row| row != met),
+            _ => dependencies.any(|row| row != met),
+        }
+    }
+}
+
+/// Returns true if a job has not ended. A job whose revival is not applied does not count.
+fn is_left(rows: &Rows) -> bool {
+    [A, B, WAITER].into_iter().any(|job| {
+        let is_revived = ENDS.get(job).is_some_and(|end| rows[*end] == Row::End(Outcome::Revived));
+        matches!(rows[job], Row::Live { .. } | Row::Blocked { .. }) && !is_revived
+    })
+}
+
+pub fn workflow_of(rows: &Rows) -> Option<Workflow> {
+    match rows[WORKFLOW] {
+        Row::Workflow(workflow) => Some(workflow),
+        _ => None,
+    }
 }
 
 /// Returns the state of the workflow. Without a workflow, nothing is cancelled.
-fn state_of(rows: &Rows) -> State {
-    match rows[WORKFLOW] {
-        Row::Workflow { state, .. } => state,
-        _ => State::Running,
-    }
+pub fn state_of(rows: &Rows) -> State {
+    workflow_of(rows).map_or(State::Running, |workflow| workflow.state)
 }

@@ -2,8 +2,10 @@
 
 use super::Rules;
 use super::database::{
-    A, B, DEPENDENCIES, Decision, ENDS, FiresOn, Harm, Outcome, Row, Rows, State, WAITER, WORKFLOW, World,
+    A, B, DEPENDENCIES, Decision, ENDS, Harm, Outcome, Row, Rows, State, WAITER, WORKFLOW, WaitsFor, World, state_of,
+    workflow_of,
 };
+use super::workflows;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Move {
@@ -21,8 +23,12 @@ pub enum Role {
     Apply,
     /// Adds the waiter, which waits for A.
     AddWaiter,
+    /// Adds the waiter, which waits for no job but the seal.
+    AddReady,
     /// Adds B, and lets the waiter wait for B too.
     AddBefore,
+    /// Completes A and adds B, in one transaction.
+    CompleteAndAdd,
     /// Seals the workflow once B is added.
     Seal,
     /// Calls `cancel_workflow`.
@@ -33,9 +39,9 @@ pub enum Role {
     CompleteWaiter,
 }
 
-/// The statement with which an add notes an end once more, and its commit.
-const NOTE_AGAIN: u8 = 11;
-const COMMIT_ADD: u8 = 12;
+/// The statements with which an add notes an end once more, and stores the waiter.
+const NOTE_AGAIN: u8 = 10;
+const STORE: u8 = 11;
 
 /// Returns the world after the next step of this session; nothing if the session waits or has stopped.
 pub fn step(world: &World, me: usize, roles: &[Role], rules: Rules) -> Option<World> {
@@ -48,21 +54,23 @@ pub fn step(world: &World, me: usize, roles: &[Role], rules: Rules) -> Option<Wo
         Role::Life(job, moves) => live(&mut next, me, job, moves, rules),
         Role::Apply => apply(&mut next, me, rules),
         Role::AddWaiter => add_waiter(&mut next, me, rules),
+        Role::AddReady => add_ready(&mut next, me, rules),
         Role::AddBefore => add_before(&mut next, me, rules),
+        Role::CompleteAndAdd => complete_and_add(&mut next, me, rules),
         Role::Seal => {
             let mut adds = roles.iter().enumerate().filter(|(_, role)| matches!(role, Role::AddBefore));
             adds.all(|(session, _)| world.has_stopped(session)).then_some(())?;
-            seal(&mut next, me, rules)
+            workflows::seal(&mut next, me, rules)
         }
-        Role::Cancel => cancel(&mut next, me),
-        Role::CancelMembers => cancel_members(&mut next, me),
+        Role::Cancel => workflows::cancel(&mut next, me),
+        Role::CancelMembers => workflows::cancel_members(&mut next, me),
         Role::CompleteWaiter => complete_waiter(&mut next, me, rules),
     }?;
     Some(next)
 }
 
 /// The statement that this session runs now.
-fn statement(world: &World, me: usize) -> u8 {
+pub fn statement(world: &World, me: usize) -> u8 {
     world.sessions[me].step - 1
 }
 
@@ -80,7 +88,7 @@ fn live(world: &mut World, me: usize, job: usize, moves: &[Move], rules: Rules) 
         }
         now if end == Some(Outcome::Revived) && now == look => {
             let met = Row::Dependency(Decision::Met);
-            if world.fires_on == FiresOn::Dead && world.view(me)[DEPENDENCIES[job]] == met {
+            if world.waits_for == WaitsFor::Dead && world.view(me)[DEPENDENCIES[job]] == met {
                 world.roll_back_and_stop(me);
             }
             Some(())
@@ -124,11 +132,19 @@ fn move_job(world: &mut World, me: usize, job: usize, moves: &[Move], rules: Rul
 fn apply(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     match statement(world, me) {
         0 => take_ends(world, me, rules)?,
-        1 => world.sessions[me].snapshot = Some(world.view(me)),
+        1 => {
+            workflows::count_ends(world, me, rules)?;
+            world.sessions[me].snapshot = Some(world.view(me));
+        }
         2 => lower_needs(world, me, rules)?,
         3 if rules.decide_later => settle(world, me, rules)?,
         3 => {}
-        4 => delete_ends(world, me, rules)?,
+        4 => {
+            delete_ends(world, me, rules)?;
+            if rules.lock_to_apply && world.has_locked(me, WORKFLOW) {
+                workflows::update_state(world, me)?;
+            }
+        }
         _ => world.commit(me, 0),
     }
     Some(())
@@ -151,10 +167,11 @@ fn change(world: &World, rows: &Rows, job: usize, rules: Rules) -> Option<Decisi
     let (Row::End(end), Row::Dependency(now)) = (rows[ENDS[job]], rows[DEPENDENCIES[job]]) else {
         return None;
     };
-    let then = match (world.fires_on, end) {
+    let then = match (world.waits_for, end) {
         (_, Outcome::Revived) => Decision::Open,
-        (FiresOn::Any, _) | (FiresOn::Completed, Outcome::Completed) | (FiresOn::Dead, Outcome::Dead) => Decision::Met,
-        (FiresOn::Completed, Outcome::Dead) => Decision::Held,
+        (WaitsFor::Any, _) | (WaitsFor::Dead, Outcome::Dead) => Decision::Met,
+        (WaitsFor::Completed | WaitsFor::FirstCompleted, Outcome::Completed) => Decision::Met,
+        (WaitsFor::Completed | WaitsFor::FirstCompleted, Outcome::Dead) => Decision::Held,
         _ => Decision::Skipped,
     };
     let may_change = matches!(now, Decision::Open | Decision::Held) || !rules.keep_met;
@@ -196,54 +213,85 @@ fn delete_ends(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     Some(())
 }
 
-/// Starts or ends the waiter if this session has lowered its needs, and its dependencies are decided.
-fn settle(world: &mut World, me: usize, rules: Rules) -> Option<()> {
+/// Starts or ends the waiter if this session has locked it, its dependencies are decided, and its workflow is sealed.
+pub fn settle(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     let view = world.view(me);
     let Row::Blocked { needs } = view[WAITER] else { return Some(()) };
-    let is_cancelling = matches!(view[WORKFLOW], Row::Workflow { state: State::Cancelling, .. });
-    let is_skipped = DEPENDENCIES.iter().any(|row| view[*row] == Row::Dependency(Decision::Skipped));
-    if !world.has_locked(me, WAITER) || (needs > 0 && !is_skipped) {
+    let is_cancelling = state_of(&view) == State::Cancelling;
+    let is_filled = is_cancelling || workflow_of(&view).is_none_or(|workflow| workflow.sealed);
+    let mut decisions = DEPENDENCIES.iter().filter_map(|row| match view[*row] {
+        Row::Dependency(decision) => Some(decision == Decision::Skipped),
+        _ => None,
+    });
+    let is_skipped = match world.waits_for {
+        WaitsFor::FirstCompleted => decisions.all(|is_skipped| is_skipped),
+        _ => decisions.any(|is_skipped| is_skipped),
+    };
+    if !world.has_locked(me, WAITER) || (needs > 0 && !is_skipped) || (rules.ask_seal && !is_filled) {
         return Some(());
     }
     let starts = needs <= 0 && !(is_cancelling && rules.ask_to_start);
     world.write(me, WAITER, if starts { Row::Live { linked: true } } else { Row::Finished(Outcome::Cancelled) })
 }
 
-/// Begins an add to the workflow, if there is one. Returns whether the workflow is sealed; nothing if the session
-/// waits. If the workflow is being cancelled, the session stops.
+/// Locks the workflow, if there is one, and asks for its state. Returns whether the workflow is sealed; nothing if the
+/// session waits. If the workflow is being cancelled, the session stops.
 fn begin_add(world: &mut World, me: usize, rules: Rules) -> Option<bool> {
-    let mut workflow = world.view(me)[WORKFLOW];
-    if rules.lock_to_add && workflow != Row::Missing {
-        workflow = world.lock(me, WORKFLOW)?;
+    if rules.lock_to_add && workflow_of(&world.view(me)).is_some() {
+        world.lock(me, WORKFLOW)?;
     }
-    match workflow {
-        Row::Workflow { state: State::Running, sealed } => Some(sealed),
-        Row::Workflow { .. } => {
-            world.roll_back_and_stop(me);
-            Some(true)
-        }
-        _ => Some(true),
+    let view = world.view(me);
+    if state_of(&view) != State::Running {
+        world.roll_back_and_stop(me);
     }
+    Some(workflow_of(&view).is_none_or(|workflow| workflow.sealed))
 }
 
 fn add_waiter(world: &mut World, me: usize, rules: Rules) -> Option<()> {
-    match statement(world, me) {
-        0 => {
-            let is_sealed = begin_add(world, me, rules)?;
-            if !world.has_stopped(me) {
-                let needs = 1 + i8::from(rules.need_seal && !is_sealed);
-                world.write(me, WAITER, Row::Blocked { needs })?;
-                world.write(me, DEPENDENCIES[A], Row::Dependency(Decision::Open))?;
-            }
-        }
+    let at = statement(world, me);
+    if at == 0 && !rules.lock_jobs_first {
+        begin_add(world, me, rules)?;
+    }
+    match at {
         NOTE_AGAIN => {
             let ended = world.sessions[me].ended?;
             if rules.note_again && world.lock(me, ENDS[A])? == Row::Missing {
                 world.write(me, ENDS[A], Row::End(ended))?;
             }
         }
-        COMMIT_ADD => world.commit_and_stop(me),
-        look => link_prerequisite(world, me, look - 1, rules)?,
+        STORE => {
+            begin_add(world, me, rules)?;
+            if !world.has_stopped(me) {
+                world.write(me, WAITER, Row::Blocked { needs: 1 })?;
+                world.write(me, DEPENDENCIES[A], Row::Dependency(Decision::Open))?;
+            }
+        }
+        look if look < NOTE_AGAIN => link_prerequisite(world, me, look, rules)?,
+        _ => world.commit_and_stop(me),
+    }
+    Some(())
+}
+
+fn add_ready(world: &mut World, me: usize, rules: Rules) -> Option<()> {
+    if statement(world, me) > 0 {
+        world.commit_and_stop(me);
+        return Some(());
+    }
+    let is_sealed = begin_add(world, me, rules)?;
+    world.write(me, WAITER, if is_sealed { Row::Live { linked: true } } else { Row::Blocked { needs: 0 } })
+}
+
+fn complete_and_add(world: &mut World, me: usize, rules: Rules) -> Option<()> {
+    match statement(world, me) {
+        0 => {
+            world.write(me, A, Row::Finished(Outcome::Completed))?;
+            world.write(me, ENDS[A], Row::End(Outcome::Completed))?;
+        }
+        1 => {
+            begin_add(world, me, rules)?;
+            world.write(me, B, Row::Live { linked: true })?;
+        }
+        _ => world.commit_and_stop(me),
     }
     Some(())
 }
@@ -256,11 +304,13 @@ fn link_prerequisite(world: &mut World, me: usize, look: u8, rules: Rules) -> Op
         (0, row @ Row::Blocked { .. }, _) => (Some(row), None),
         (1, Row::Live { linked: before }, _) => (Some(Row::Live { linked: before || linked }), None),
         (2, Row::Dead { linked: before }, _) => (Some(Row::Dead { linked: before || linked }), Some(Outcome::Dead)),
-        (3, _, Row::End(end)) if end != Outcome::Revived => (None, Some(end)),
+        (3, _, Row::End(Outcome::Dead)) if !rules.take_no_death => (None, Some(Outcome::Dead)),
+        (3, _, Row::End(end @ (Outcome::Completed | Outcome::Cancelled))) => (None, Some(end)),
         (4, Row::Finished(end), _) => (None, Some(end)),
         _ => {
             if look == if rules.look_twice { 9 } else { 4 } {
-                world.harm = Some(Harm::Refused);
+                // An add may be refused if the job has moved back twice meanwhile, which takes five moves.
+                world.harm = world.sessions.iter().all(|session| session.moves < 5).then_some(Harm::Refused);
                 world.roll_back_and_stop(me);
             }
             return Some(());
@@ -273,26 +323,32 @@ fn link_prerequisite(world: &mut World, me: usize, look: u8, rules: Rules) -> Op
         }
     }
     world.sessions[me].ended = ended;
-    world.sessions[me].step = if ended.is_some() { NOTE_AGAIN } else { COMMIT_ADD };
+    world.sessions[me].step = if ended.is_some() { NOTE_AGAIN } else { STORE };
     Some(())
 }
 
 fn add_before(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     match statement(world, me) {
         0 => {
+            if matches!(world.view(me)[WAITER], Row::Blocked { .. }) {
+                world.lock(me, WAITER)?;
+            }
+        }
+        1 => {
             begin_add(world, me, rules)?;
             if !world.has_stopped(me) {
                 world.write(me, B, Row::Live { linked: true })?;
                 world.write(me, DEPENDENCIES[B], Row::Dependency(Decision::Open))?;
             }
         }
-        1 => {
+        2 => {
             let view = world.view(me);
             if let Row::Blocked { needs } = view[WAITER] {
-                world.write(me, WAITER, Row::Blocked { needs: needs + 1 })?;
+                let more = i8::from(world.waits_for != WaitsFor::FirstCompleted);
+                world.write(me, WAITER, Row::Blocked { needs: needs + more })?;
             } else if rules.refuse_started {
                 // In a workflow that is not sealed, no job that waits has started.
-                if matches!(view[WORKFLOW], Row::Workflow { sealed: false, .. }) {
+                if workflow_of(&view).is_some_and(|workflow| !workflow.sealed) {
                     world.harm = Some(Harm::Refused);
                 }
                 world.roll_back_and_stop(me);
@@ -303,60 +359,11 @@ fn add_before(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     Some(())
 }
 
-fn seal(world: &mut World, me: usize, rules: Rules) -> Option<()> {
-    match statement(world, me) {
-        0 => {
-            let Row::Workflow { state, .. } = world.lock(me, WORKFLOW)? else { return None };
-            world.write(me, WORKFLOW, Row::Workflow { state, sealed: true })?;
-        }
-        1 => {
-            if let Row::Blocked { needs } = world.view(me)[WAITER] {
-                world.write(me, WAITER, Row::Blocked { needs: needs - i8::from(rules.need_seal) })?;
-            }
-        }
-        2 => settle(world, me, rules)?,
-        _ => world.commit_and_stop(me),
-    }
-    Some(())
-}
-
-fn cancel(world: &mut World, me: usize) -> Option<()> {
-    let Row::Workflow { sealed, .. } = world.lock(me, WORKFLOW)? else { return None };
-    world.write(me, WORKFLOW, Row::Workflow { state: State::Cancelling, sealed })?;
-    world.commit_and_stop(me);
-    Some(())
-}
-
-fn cancel_members(world: &mut World, me: usize) -> Option<()> {
-    let Row::Workflow { state: State::Cancelling, sealed } = world.lock(me, WORKFLOW)? else { return None };
-    if statement(world, me) == 0 {
-        return Some(());
-    }
-    for job in [A, B, WAITER] {
-        if !matches!(world.view(me)[job], Row::Blocked { .. } | Row::Live { .. }) {
-            continue;
-        }
-        // If another session has locked the job, a later call goes on from here.
-        if world.write(me, job, Row::Finished(Outcome::Cancelled)).is_none() {
-            world.commit(me, 0);
-            return Some(());
-        }
-        if let Some(end) = ENDS.get(job) {
-            world.write(me, *end, Row::End(Outcome::Cancelled))?;
-        }
-    }
-    // A workflow that is not sealed stays `cancelling`.
-    let state = if sealed { State::Cancelled } else { State::Cancelling };
-    world.write(me, WORKFLOW, Row::Workflow { state, sealed })?;
-    world.commit(me, 0);
-    Some(())
-}
-
 /// The dependencies of a completed job are forgotten, unless it belongs to a workflow.
 fn complete_waiter(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     let Row::Live { .. } = world.lock(me, WAITER)? else { return None };
     world.write(me, WAITER, Row::Finished(Outcome::Completed))?;
-    let is_acted_on = world.fires_on == FiresOn::Dead && matches!(world.view(me)[A], Row::Dead { .. });
+    let is_acted_on = world.waits_for == WaitsFor::Dead && matches!(world.view(me)[A], Row::Dead { .. });
     if !(is_acted_on && rules.keep_acted_on) {
         world.write(me, DEPENDENCIES[A], Row::Missing)?;
     }
