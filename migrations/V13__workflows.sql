@@ -941,7 +941,9 @@ begin
         join reveille.workflows on workflows.id = members.workflow
         order by ends.ended_at
         limit most
-        for update of ends, workflows skip locked
+        -- In this order: otherwise an end would stay locked whose workflow another worker has locked, and that worker
+        -- could not apply the end in its next call.
+        for update of workflows, ends skip locked
     ), of_others as materialized (
         select ends.job
         from reveille.linked_ends as ends
