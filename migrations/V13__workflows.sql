@@ -1123,6 +1123,10 @@ begin
     for workflow in
         select id, cancelled_up_to from reveille.workflows
         where state = 'cancelling' and finished_at is null
+            and (jobs = 0 or exists (
+                select from reveille.workflow_jobs as members
+                where members.workflow = workflows.id and members.name > coalesce(cancelled_up_to, '')
+            ))
         order by id
         limit 10
         for no key update skip locked
