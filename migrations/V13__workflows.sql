@@ -1133,13 +1133,13 @@ begin
     loop
         up_to := workflow.cancelled_up_to;
         for member in
-            select job, name, cleanup or coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as is_left
+            select job, name, cleanup, coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as has_ended
             from reveille.workflow_jobs
             where workflow_jobs.workflow = workflow.id and name > coalesce(workflow.cancelled_up_to, '')
             order by name
             limit most - seen
         loop
-            if not member.is_left then
+            if not member.has_ended then
                 -- If another session has locked the job, a later call goes on from here.
                 perform from reveille.blocked_jobs where id = member.job for update skip locked;
                 if not found then
@@ -1149,7 +1149,12 @@ begin
                         or exists (select from reveille.blocked_jobs where id = member.job)
                     );
                 end if;
-                perform reveille.cancel(member.job);
+                if member.cleanup then
+                    -- The job may have waited for the seal alone.
+                    perform reveille.settle_blocked(array[member.job]);
+                else
+                    perform reveille.cancel(member.job);
+                end if;
             end if;
             seen := seen + 1;
             up_to := member.name;
