@@ -796,8 +796,8 @@ begin
         return;
     exception when others then
         get stacked diagnostics code = returned_sqlstate, message = message_text;
-        -- A lock, a full disk or a shutdown is not the fault of a row, so a later call tries again.
-        if left(code, 2) in ('08', '25', '40', '53', '55', '57', '58') then
+        -- What says nothing about the jobs is tried again: deadlocks, missing resources, locks, stops of the server.
+        if left(code, 2) in ('40', '53', '57', '58') or code = '55P03' then
             raise;
         end if;
     end;
@@ -820,6 +820,8 @@ begin
         parent_id, schedule_id, 'undecodable', true
     from reveille.blocked_jobs
     where blocked_jobs.id = ids[1];
+    perform pg_notify('reveille.finished', id || ' dead') from reveille.blocked_jobs
+    where blocked_jobs.id = ids[1] and awaited and pg_notification_queue_usage() < 0.9;
     delete from reveille.blocked_jobs where blocked_jobs.id = ids[1];
     perform reveille.note_end(ids[1], 'dead', true);
 end
