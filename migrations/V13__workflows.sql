@@ -351,10 +351,13 @@ declare
     is_sealed boolean := true;
     ids bigint[];
     existing record;
+    blocked bigint[] := '{}';
+    one bigint;
     added record;
 begin
-    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler may
-    -- complete its job in a transaction, and add to the workflow in the same one.
+    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler
+    -- may complete its job in a transaction, and add to the workflow in the same one. Blocked jobs of the workflow are
+    -- locked last, as the seal locks them. They move only under the lock of the workflow.
     for existing in
         select distinct on (named.id) named.id, edges.direction
         from reveille.read_dependencies(jobs) as edges
@@ -367,10 +370,13 @@ begin
         where named.id is not null
         order by named.id
     loop
-        case existing.direction
-            when 'after' then perform reveille.link_prerequisite(existing.id);
-            else perform from reveille.blocked_jobs where blocked_jobs.id = existing.id for update;
-        end case;
+        if given_workflow is not null
+            and exists (select from reveille.blocked_jobs where blocked_jobs.id = existing.id)
+        then
+            blocked := blocked || existing.id;
+        elsif existing.direction = 'after' then
+            perform reveille.link_prerequisite(existing.id);
+        end if;
     end loop;
     if given_workflow is not null then
         -- This lock keeps workers from applying ends of this workflow until the caller commits.
@@ -385,6 +391,9 @@ begin
                 'does not exist'
             ) using errcode = 'object_not_in_prerequisite_state', hint = 'Enqueue another workflow.';
         end if;
+        foreach one in array blocked loop
+            perform reveille.link_prerequisite(one);
+        end loop;
     end if;
     ids := array(select nextval('reveille.jobs_id_seq') from generate_series(1, count));
 

@@ -52,8 +52,10 @@ pub struct Rules {
     lock_to_apply: bool,
     /// An add locks the workflow before it asks for `cancelling` and for the seal.
     lock_to_add: bool,
-    /// An add locks jobs first, and the workflow after them.
+    /// An add locks live and dead jobs first, and the workflow after them.
     lock_jobs_first: bool,
+    /// An add locks blocked jobs after the workflow.
+    lock_blocked_last: bool,
     /// A revive notes `revived` before it looks whether the death was acted on.
     note_revival_first: bool,
     /// As long as a job is dead, the dependencies on its death are not forgotten.
@@ -82,6 +84,7 @@ const ALL: Rules = Rules {
     lock_to_apply: true,
     lock_to_add: true,
     lock_jobs_first: true,
+    lock_blocked_last: true,
     note_revival_first: true,
     keep_acted_on: true,
     pass_revived: true,
@@ -152,7 +155,7 @@ const ADD_TO_MOVING: Scenario = Scenario {
     is_done: started,
 };
 
-/// A workflow is filled in two transactions and then sealed, while its first job ends.
+/// A workflow is filled in two transactions and sealed, while its first job ends.
 const FILL: Scenario = Scenario {
     rows: [LIVE, NONE, Row::Blocked { needs: 1 }, NONE, NONE, OPEN, NONE, workflow(false)],
     waits_for: WaitsFor::Completed,
@@ -352,6 +355,7 @@ fn each_rule_of_linked_jobs_is_needed() {
         ("locking the workflow to apply", ADD_AND_CANCEL, Harm::RunsCancelled, Rules { lock_to_apply: false, ..ALL }),
         ("locking the workflow to add", ADD_AND_CANCEL, Harm::RunsCancelled, Rules { lock_to_add: false, ..ALL }),
         ("locking the workflow to read the seal", ADD_READY_AND_SEAL, Harm::Stuck, Rules { lock_to_add: false, ..ALL }),
+        ("locking blocked jobs last", FILL, Harm::Stuck, Rules { lock_blocked_last: false, ..ALL }),
         ("locking jobs before the workflow", ADD_BY_HANDLER, Harm::Stuck, Rules { lock_jobs_first: false, ..ALL }),
         ("noting a revival first", COMPENSATION, Harm::RunsBoth, Rules { note_revival_first: false, ..ALL }),
         ("keeping what was acted on", COMPENSATION, Harm::RunsBoth, Rules { keep_acted_on: false, ..ALL }),

@@ -29,7 +29,7 @@ pub enum Role {
     AddBefore,
     /// Completes A and adds B, in one transaction.
     CompleteAndAdd,
-    /// Seals the workflow once B is added.
+    /// Seals the workflow.
     Seal,
     /// Calls `cancel_workflow`.
     Cancel,
@@ -57,11 +57,7 @@ pub fn step(world: &World, me: usize, roles: &[Role], rules: Rules) -> Option<Wo
         Role::AddReady => add_ready(&mut next, me, rules),
         Role::AddBefore => add_before(&mut next, me, rules),
         Role::CompleteAndAdd => complete_and_add(&mut next, me, rules),
-        Role::Seal => {
-            let mut adds = roles.iter().enumerate().filter(|(_, role)| matches!(role, Role::AddBefore));
-            adds.all(|(session, _)| world.has_stopped(session)).then_some(())?;
-            workflows::seal(&mut next, me, rules)
-        }
+        Role::Seal => workflows::seal(&mut next, me, rules),
         Role::Cancel => workflows::cancel(&mut next, me),
         Role::CancelMembers => workflows::cancel_members(&mut next, me),
         Role::CompleteWaiter => complete_waiter(&mut next, me, rules),
@@ -327,21 +323,26 @@ fn link_prerequisite(world: &mut World, me: usize, look: u8, rules: Rules) -> Op
     Some(())
 }
 
+/// Locks the waiter if it is blocked.
+pub fn lock_blocked(world: &mut World, me: usize) -> Option<()> {
+    if matches!(world.view(me)[WAITER], Row::Blocked { .. }) {
+        world.lock(me, WAITER)?;
+    }
+    Some(())
+}
+
 fn add_before(world: &mut World, me: usize, rules: Rules) -> Option<()> {
     match statement(world, me) {
-        0 => {
-            if matches!(world.view(me)[WAITER], Row::Blocked { .. }) {
-                world.lock(me, WAITER)?;
-            }
-        }
-        1 => {
-            begin_add(world, me, rules)?;
-            if !world.has_stopped(me) {
-                world.write(me, B, Row::Live { linked: true })?;
-                world.write(me, DEPENDENCIES[B], Row::Dependency(Decision::Open))?;
+        now @ 0..=1 => {
+            if (now == 1) == rules.lock_blocked_last {
+                lock_blocked(world, me)?;
+            } else {
+                begin_add(world, me, rules)?;
             }
         }
         2 => {
+            world.write(me, B, Row::Live { linked: true })?;
+            world.write(me, DEPENDENCIES[B], Row::Dependency(Decision::Open))?;
             let view = world.view(me);
             if let Row::Blocked { needs } = view[WAITER] {
                 let more = i8::from(world.waits_for != WaitsFor::FirstCompleted);

@@ -2,7 +2,7 @@
 
 use super::Rules;
 use super::database::{A, B, ENDS, Outcome, Row, State, WAITER, WORKFLOW, World, workflow_of};
-use super::sessions::{settle, statement};
+use super::sessions::{lock_blocked, settle, statement};
 
 /// Counts the ends that an applier has taken.
 pub fn count_ends(world: &mut World, me: usize, rules: Rules) -> Option<()> {
@@ -44,11 +44,7 @@ pub fn seal(world: &mut World, me: usize, rules: Rules) -> Option<()> {
             workflow.sealed = true;
             world.write(me, WORKFLOW, Row::Workflow(workflow))?;
         }
-        1 => {
-            if matches!(world.view(me)[WAITER], Row::Blocked { .. }) {
-                world.lock(me, WAITER)?;
-            }
-        }
+        1 => lock_blocked(world, me)?,
         2 if rules.settle_at_seal => settle(world, me, rules)?,
         2 => {}
         _ => world.commit_and_stop(me),
