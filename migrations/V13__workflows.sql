@@ -334,6 +334,40 @@ $$;
 comment on function reveille.cycle_of(jobs jsonb) is
     'Returns which of these jobs wait for each other in a circle; null: none.';
 
+create function reveille.wait_in_a_circle(ids bigint[]) returns boolean
+    language sql stable
+    set search_path = pg_catalog, pg_temp
+    set enable_nestloop = on
+    set enable_seqscan = off
+    set jit = off
+as $$
+    -- With `offset 0`, the dependencies of each job are found in an index, whatever the planner expects.
+    with recursive needed (waiter, job) as (
+        select found.waiter, added.id
+        from unnest(ids) as added (id)
+        cross join lateral (
+            select dependencies.waiter from reveille.dependencies where dependencies.on_job = added.id offset 0
+        ) as found
+        where (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = found.waiter) is not null
+        union
+        select needed.waiter, found.on_job
+        from needed
+        cross join lateral (
+            select dependencies.on_job from reveille.dependencies
+            where dependencies.waiter = needed.job and dependencies.state in ('open', 'held')
+            offset 0
+        ) as found
+        -- A job that has started waits for nothing any more. The new jobs are not in reveille.workflow_jobs yet.
+        where needed.job <> needed.waiter and (
+            (select members.job from reveille.workflow_jobs as members where members.job = needed.job) is null
+            or (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = needed.job) is not null
+        )
+    )
+    select exists (select from needed where waiter = job)
+$$;
+comment on function reveille.wait_in_a_circle(bigint[]) is
+    'True if a blocked job that is to wait for one of these new jobs would wait for itself.';
+
 -- Stores jobs with their dependencies. The jobs have been checked by reveille.refusal_of_linked_jobs.
 create function reveille.store_linked_jobs(workflow bigint, jobs jsonb, schedule_id bigint default null)
     returns bigint[]
@@ -353,6 +387,7 @@ declare
     existing record;
     blocked bigint[] := '{}';
     one bigint;
+    has_waiters boolean := false;
     added record;
 begin
     -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler
@@ -434,6 +469,7 @@ begin
         group by dependencies.waiter
         order by dependencies.waiter
     loop
+        has_waiters := true;
         update reveille.blocked_jobs
         set needs = needs + case when needs_one then 0 else added.dependencies end,
             chances = chances + added.dependencies,
@@ -453,6 +489,11 @@ begin
         where members.job = added.waiter and blocked_jobs.id = added.waiter
             and members.cleanup <> blocked_jobs.cleanup;
     end loop;
+
+    if has_waiters and reveille.wait_in_a_circle(ids) then
+        raise exception 'a job would wait for itself, by way of jobs that are blocked already'
+            using errcode = 'invalid_parameter_value';
+    end if;
 
     with waiting as (
         select dependencies.waiter, count(*) as dependencies,
