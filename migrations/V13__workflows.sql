@@ -734,8 +734,6 @@ declare
     given_workflow constant bigint := workflow;
 begin
     perform reveille.check_may_enqueue();
-    -- The rows of jobs are locked before the row of the workflow, as in reveille.store_linked_jobs.
-    perform from reveille.blocked_jobs where blocked_jobs.workflow = given_workflow order by blocked_jobs.id for update;
     update reveille.workflows set sealed = true where workflows.id = given_workflow and not sealed;
     if not found then
         if not exists (select from reveille.workflows where workflows.id = given_workflow) then
@@ -746,6 +744,10 @@ begin
     if exists (select from reveille.workflows where workflows.id = given_workflow and workflows.jobs = 0) then
         raise exception 'a workflow needs at least one job' using errcode = 'invalid_parameter_value';
     end if;
+    perform from reveille.blocked_jobs
+    where blocked_jobs.workflow = given_workflow and (needs <= 0 or chances < needs)
+    order by blocked_jobs.id
+    for update;
     perform reveille.settle_blocked(array(
         select blocked_jobs.id from reveille.blocked_jobs
         where blocked_jobs.workflow = given_workflow and (needs <= 0 or chances < needs)
@@ -932,7 +934,11 @@ begin
                 select members.result
                 from reveille.workflow_jobs as members
                 where members.workflow = workflows.id and members.outcome = 'completed'
-                    and not exists (select from reveille.dependencies where dependencies.on_job = members.job)
+                    and not exists (
+                        select from reveille.dependencies
+                        join reveille.workflow_jobs as waiters on waiters.job = dependencies.waiter
+                        where dependencies.on_job = members.job and waiters.workflow = workflows.id
+                    )
                 limit 2
             ) as sinks
         ) end
@@ -972,6 +978,7 @@ create function reveille.apply_linked_ends(most int default 1000) returns int
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
+    set enable_bitmapscan = off
     set enable_hashjoin = off
     set enable_mergejoin = off
     set jit = off
@@ -1066,7 +1073,6 @@ begin
             where ends.job = any (taken) and dependencies.state in ('open', 'held')
                 and dependencies.state
                     <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
-            order by dependencies.waiter
             limit most
             for update of blocked_jobs skip locked
         ), decided as (
@@ -1133,7 +1139,7 @@ begin
                 and not exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.waiter)
                 and not exists (select from reveille.workflow_jobs where workflow_jobs.job = dependencies.waiter)
         )
-        select count(*), array_agg(gone.job) filter (where gone.outcome in ('completed', 'cancelled'))
+        select count(*), array_agg(gone.job) filter (where gone.outcome in ('completed', 'cancelled', 'purged'))
         into applied, over
         from gone;
         perform reveille.forget_steps(over) where over is not null;
