@@ -1,4 +1,4 @@
--- Counts the ready, running and delayed jobs of a queue, and the queue's workers.
+-- Counts the ready, running, delayed and blocked jobs of a queue, and the queue's workers.
 --
 --   $1 text  the queue's name
 --
@@ -7,6 +7,7 @@
 --   ready    the number of due jobs that wait, counted up to 10,000
 --   running  the number of jobs that workers hold
 --   delayed  the number of jobs that are not due yet, counted up to 10,000
+--   blocked  the number of blocked jobs, counted up to 10,000
 --   workers  the number of living workers of the queue that are not stopping
 --
 -- This is one statement, so that a job that starts meanwhile is not counted twice. The count goes level by level, in
@@ -42,6 +43,10 @@ select
             limit 10000
         ) as delayed
     ) as delayed,
+    (
+        select count(*)
+        from (select from reveille.blocked_jobs where queue = $1 order by queue, id limit 10000) as blocked
+    ) as blocked,
     (
         select count(*)
         from reveille.workers

@@ -1,5 +1,5 @@
--- Returns the jobs that a job's handler has enqueued, as far as they are among the first 10,000 live, dead and finished
--- jobs each with a higher id, and up to 20 of them.
+-- Returns the jobs that a job's handler has enqueued, as far as they are among the first 10,000 live, blocked, dead and
+-- finished jobs each with a higher id, and up to 20 of them.
 --
 --   $1 bigint  the id of the parent
 --
@@ -18,6 +18,15 @@ from (
             id, queue, kind, priority, attempts, failures, max_attempts, key, tags, available_at, created_at,
             reserved_at, reserved_by, parent_id, null::timestamptz as finished_at
         from (select * from reveille.job_list where id > $1 order by id limit 10000) as live
+        where parent_id = $1
+        limit 20
+    )
+    union all
+    (
+        select
+            'blocked', id, queue, kind, priority, 0, 0, max_attempts, key, tags, available_at, created_at,
+            null, null, parent_id, null
+        from (select * from reveille.blocked_jobs_overview where id > $1 order by id limit 10000) as blocked
         where parent_id = $1
         limit 20
     )

@@ -1,4 +1,4 @@
--- Finds one job, live, dead or finished.
+-- Finds one job, live, blocked, dead or finished.
 --
 --   $1 bigint  the job's id
 --
@@ -15,6 +15,13 @@ select to_jsonb(jobs) || jsonb_build_object(
 from reveille.jobs
 left join reveille.workers on workers.id = jobs.reserved_by
 where jobs.id = $1
+union all
+select to_jsonb(blocked_jobs) || jsonb_build_object(
+    'state', 'blocked', 'name', overview.name, 'waits_for', overview.waits_for, 'is_held', overview.is_held
+)
+from reveille.blocked_jobs
+join reveille.blocked_jobs_overview as overview on overview.id = blocked_jobs.id
+where blocked_jobs.id = $1
 union all
 select to_jsonb(dead_jobs) || jsonb_build_object('state', 'dead') from reveille.dead_jobs where id = $1
 union all

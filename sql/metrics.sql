@@ -27,8 +27,9 @@ with stats as materialized (
         'reveille_jobs' as name, jsonb_build_object('queue', queue, 'state', state) as labels,
         jobs::double precision as value
     from stats
-    cross join lateral (values ('ready', ready), ('delayed', delayed), ('running', running), ('parked', parked))
-        as counted (state, jobs)
+    cross join lateral (
+        values ('ready', ready), ('delayed', delayed), ('running', running), ('parked', parked), ('blocked', blocked)
+    ) as counted (state, jobs)
     union all
     select 'reveille_jobs_estimated', jsonb_build_object('queue', queue), estimated::int from stats
     union all

@@ -18,7 +18,7 @@ with latency as (
     select
         stats.queue, served.queue is not null as served, paused, ready, delayed, running, dead, estimated,
         extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute,
-        parked, mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
+        parked, blocked, mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
     from reveille.queue_stats as stats
     left join latency on latency.queue = stats.queue
     left join served on served.queue = stats.queue

@@ -6,6 +6,7 @@
 -- Returns one row:
 --   is_known   true if the queue had settings, jobs, a worker or counts
 --   waiting    the number of jobs that wait, parked ones among them, each counted up to 10,000
+--   blocked    the number of blocked jobs, counted up to 10,000
 --   running    the number of jobs that workers hold
 --   dead       the number of dead jobs, counted up to 10,000
 --   workers    the number of workers of the queue
@@ -24,6 +25,11 @@ with used as materialized (
                 order by queue, paused_by, id limit 10000
             ) as parked
         ) as waiting,
+        (
+            select count(*) from (
+                select from reveille.blocked_jobs where queue = $1 order by queue, id limit 10000
+            ) as blocked
+        ) as blocked,
         (select count(*) from reveille.held_jobs() as held where held.queue = $1) as running,
         (
             select count(*) from (
@@ -33,7 +39,7 @@ with used as materialized (
         (select count(*) from reveille.workers where $1 = any (queues)) as workers,
         (select count(*) from reveille.schedules where queue = $1) as schedules
 ), unused as materialized (
-    select from used where waiting + running + dead + workers + schedules = 0
+    select from used where waiting + blocked + running + dead + workers + schedules = 0
 ), settings as (
     delete from reveille.queues where name = $1 and exists (select from unused)
 ), counted as (
@@ -44,7 +50,7 @@ with used as materialized (
     delete from reveille.rates where queue = $1 and exists (select from unused)
 )
 select
-    used.waiting + used.running + used.dead + used.workers + used.schedules > 0
+    used.waiting + used.blocked + used.running + used.dead + used.workers + used.schedules > 0
         or exists (select from reveille.queues where name = $1)
         or exists (select from reveille.counters where queue = $1)
         or exists (select from reveille.totals where queue = $1) as is_known,

@@ -11,7 +11,8 @@ select jsonb_build_object('queue', to_jsonb(listed)) as record
 from (
     select
         stats.queue, served.queue is not null as served, paused, ready, delayed, running, estimated,
-        extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute, parked
+        extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute, parked,
+        blocked
     from reveille.queue_stats as stats
     left join served on served.queue = stats.queue
     where stats.queue = any ($1)

@@ -79,6 +79,7 @@ const MOST_RECORDED_TAGS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
     Live(Option<&'static str>),
+    Blocked,
     Dead(Option<FailureReason>),
     Finished(Option<&'static str>),
 }
@@ -125,7 +126,8 @@ impl Filter {
         self
     }
 
-    /// Chooses only live jobs that were enqueued at this time or later, or only jobs that ended at this time or later.
+    /// Chooses only live or blocked jobs that were enqueued at this time or later, or only jobs that ended at this time
+    /// or later.
     pub fn since(mut self, time: SystemTime) -> Filter {
         self.since = Some(time);
         self
@@ -206,6 +208,7 @@ impl Filter {
                 )));
             }
             (None, None) => Listing::Live(None),
+            (Some(StateFilter::Is(JobState::Blocked)), None) => Listing::Blocked,
             (Some(StateFilter::Is(JobState::Dead)), None) => Listing::Dead(None),
             (Some(StateFilter::Finished), None) => Listing::Finished(None),
             (Some(state @ StateFilter::Is(JobState::Completed | JobState::Cancelled)), None) => {
@@ -243,8 +246,8 @@ impl FromStr for StateFilter {
         let state = name.parse().ok().map(StateFilter::Is);
         state.or_else(|| across.into_iter().find(|state| state.name() == name)).ok_or_else(|| {
             Error::invalid(format!(
-                "unknown state {name:?}; use ready, delayed, parked, running, stuck, failing, dead, completed, \
-                 cancelled or finished"
+                "unknown state {name:?}; use blocked, ready, delayed, parked, running, stuck, failing, dead, \
+                 completed, cancelled or finished"
             ))
         })
     }
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_state_is_read_by_its_name() {
-        let names = "ready delayed parked running stuck failing dead completed cancelled finished";
+        let names = "blocked ready delayed parked running stuck failing dead completed cancelled finished";
         for name in names.split(' ') {
             assert_eq!(name.parse::<StateFilter>().unwrap().name(), name);
         }
@@ -270,6 +273,7 @@ mod tests {
         let state = |state: StateFilter| listing(Filter::new().state(state));
         assert_eq!(listing(Filter::new()), Listing::Live(None));
         assert_eq!(state(JobState::Delayed.into()), Listing::Live(Some("delayed")));
+        assert_eq!(state(JobState::Blocked.into()), Listing::Blocked);
         assert_eq!(state(StateFilter::Stuck), Listing::Live(Some("stuck")));
         assert_eq!(state(JobState::Cancelled.into()), Listing::Finished(Some("cancelled")));
         assert_eq!(state(StateFilter::Finished), Listing::Finished(None));

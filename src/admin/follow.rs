@@ -133,6 +133,10 @@ impl Follower {
         match self.listing {
             Listing::Dead(reason) => self.read_dead(Listing::Dead(reason), from, &mut jobs).await?,
             Listing::Finished(outcome) => self.read_finished(outcome, from, here, &mut jobs).await?,
+            Listing::Blocked => {
+                self.read_blocked(from, &mut jobs).await?;
+                self.read_lost(&mut jobs).await?;
+            }
             Listing::Live(state) => {
                 self.read_live(state, from, &mut jobs).await?;
                 if state.is_none() {
@@ -182,6 +186,15 @@ impl Follower {
             jobs.extend(self.admin.read_slice(&mut failing).await?.0);
         }
         Ok(())
+    }
+
+    /// Reads new blocked jobs, and blocked jobs that were returned before.
+    async fn read_blocked(&self, from: Place, jobs: &mut Vec<JobRow>) -> Result<()> {
+        let slices = || Slices::new(&self.filter, Listing::Blocked);
+        let mut new = slices();
+        new.low = from.last_id.saturating_add(1);
+        self.read_all(new, jobs).await?;
+        self.read_all(slices().of_ids(self.seen.live()), jobs).await
     }
 
     async fn read_dead(&self, listing: Listing, from: Place, jobs: &mut Vec<JobRow>) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{JobState, Payload, Priority};
 
-/// A live, dead or finished job, as read from its row. Each field has the name of its column.
+/// A live, blocked, dead or finished job, as read from its row. Each field has the name of its column.
 ///
 /// Every row can be read, even an odd row: if a field cannot hold the stored value, the field has the nearest value, or
 /// `None`. [`JobRow::record`] has all columns as stored, including columns without a field here, such as `timeout`.

@@ -63,7 +63,9 @@ impl Admin {
         Ok((jobs, page))
     }
 
-    /// Returns one live, dead or finished job; `None` if no job has this id, or if the job's history has been deleted.
+    /// Returns one live, blocked, dead or finished job; `None` if no job has this id, or if the job's history has been
+    /// deleted. The record of a blocked job has the further columns `waits_for` and `is_held`, as in the view
+    /// `blocked_jobs_overview`, and the job's `name` in its workflow.
     ///
     /// # Errors
     /// The server's error.
@@ -78,12 +80,25 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn retry(&self, id: i64) -> Result<Retried> {
-        let (what, sql) = ("retry a job", "select reveille.retry($1) as answer");
+        self.retry_by("select reveille.retry($1) as answer", id).await
+    }
+
+    /// As [`Admin::retry`], but revives a dead job also if a job that waited for its death was started. Then both have
+    /// effects: the job, and the one that was to make up for its death.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn retry_forced(&self, id: i64) -> Result<Retried> {
+        self.retry_by("select reveille.retry($1, forced => true) as answer", id).await
+    }
+
+    async fn retry_by(&self, sql: &'static str, id: i64) -> Result<Retried> {
+        let what = "retry a job";
         let answer = self.answer(what, "retry", sql, id).await?;
         Retried::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
-    /// Cancels a waiting job, or asks the handler of a running job to stop.
+    /// Cancels a waiting or blocked job, or asks the handler of a running job to stop.
     ///
     /// # Errors
     /// The server's error.

@@ -24,7 +24,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub const METRICS: [Metric; 19] = [
     gauge("reveille_up", "Whether the database answers."),
     gauge("reveille_build_info", "Always 1; the label has the version of the exporter."),
-    gauge("reveille_jobs", "Live jobs by state: ready, delayed, running, parked."),
+    gauge("reveille_jobs", "Jobs by state: ready, delayed, running, parked, blocked."),
     gauge("reveille_jobs_estimated", "Whether ready or delayed is an estimate. Each is exact up to 10,000."),
     gauge("reveille_oldest_ready_seconds", "How long the oldest ready job has been due; 0 if none is."),
     gauge("reveille_longest_running_seconds", "How long the longest running job has run; 0 if none runs."),
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn samples_stand_below_the_head_of_their_metric() {
         let samples = [sample("reveille_queue_paused", "a", 1.0), sample("reveille_jobs", "b", 12345678.0)];
-        let expected = "# HELP reveille_jobs Live jobs by state: ready, delayed, running, parked.\n\
+        let expected = "# HELP reveille_jobs Jobs by state: ready, delayed, running, parked, blocked.\n\
             # TYPE reveille_jobs gauge\n\
             reveille_jobs{queue=\"b\"} 12345678\n\
             # HELP reveille_queue_paused Whether the queue is paused.\n# TYPE reveille_queue_paused gauge\n\

@@ -121,7 +121,8 @@ impl Admin {
 
 impl Admin {
     /// Returns up to 20 jobs that a job's handler has enqueued, without payload, metadata, progress, result and errors,
-    /// lowest id first. Looks at the next 10,000 live, dead and finished jobs each.
+    /// lowest id first. Looks at the next 10,000 live, blocked, dead and finished jobs
+    /// each.
     ///
     /// # Errors
     /// The server's error.
@@ -139,6 +140,10 @@ impl Table {
             Table::Live => {
                 as_bytes!(include_str!("../../sql/slice_of_jobs.sql"), include_str!("../../sql/page_of_jobs.sql"))
             }
+            Table::Blocked => as_bytes!(
+                include_str!("../../sql/slice_of_blocked_jobs.sql"),
+                include_str!("../../sql/page_of_blocked_jobs.sql")
+            ),
             Table::Dead => as_bytes!(
                 include_str!("../../sql/slice_of_dead_jobs.sql"),
                 include_str!("../../sql/page_of_dead_jobs.sql")
@@ -153,10 +158,12 @@ impl Table {
     /// Returns the same statement, reading only the views without payloads.
     fn page_of_list(self) -> &'static str {
         static LIVE: LazyLock<String> = LazyLock::new(|| of_lists(Table::Live.page()));
+        static BLOCKED: LazyLock<String> = LazyLock::new(|| of_lists(Table::Blocked.page()));
         static DEAD: LazyLock<String> = LazyLock::new(|| of_lists(Table::Dead.page()));
         static FINISHED: LazyLock<String> = LazyLock::new(|| of_lists(Table::Finished.page()));
         match self {
             Table::Live => &LIVE,
+            Table::Blocked => &BLOCKED,
             Table::Dead => &DEAD,
             Table::Finished => &FINISHED,
         }
@@ -168,6 +175,7 @@ fn of_lists(sql: &str) -> String {
     let mut sql = sql.to_owned();
     for (table, view) in [
         ("jobs", "select *, null::jsonb as payload, null::xid as xmin from reveille.job_list"),
+        ("blocked_jobs", "select *, null::jsonb as payload, null::xid as xmin from reveille.blocked_jobs_overview"),
         ("dead_jobs", "select *, null::jsonb as payload, null::xid as xmin from reveille.dead_job_list"),
         ("finished_jobs", "select *, null::jsonb as payload, null::tid as ctid from reveille.finished_job_list"),
     ] {
@@ -233,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_list_reads_no_table_of_jobs() {
-        for table in [Table::Live, Table::Dead, Table::Finished] {
+        for table in [Table::Live, Table::Blocked, Table::Dead, Table::Finished] {
             let sql = table.page_of_list();
-            for name in ["jobs", "dead_jobs", "finished_jobs"] {
+            for name in ["jobs", "blocked_jobs", "dead_jobs", "finished_jobs"] {
                 for end in ["\n", " ", ")", ","] {
                     assert!(!sql.contains(&format!("from reveille.{name}{end}")), "{sql}");
                 }

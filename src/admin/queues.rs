@@ -24,6 +24,8 @@ pub struct Backlog {
     pub running: u64,
     /// The number of delayed jobs, including jobs that wait for a retry, counted up to 10,000.
     pub delayed: u64,
+    /// The number of blocked jobs, which wait for the ends of other jobs, counted up to 10,000.
+    pub blocked: u64,
     /// True if the queue is paused, so that ready jobs do not start.
     pub paused: bool,
     /// The number of live workers of the queue.
@@ -55,6 +57,8 @@ pub enum RemovedQueue {
 pub struct QueueUse {
     /// The number of jobs that wait, counted up to 10,000.
     pub waiting: u64,
+    /// The number of blocked jobs, counted up to 10,000.
+    pub blocked: u64,
     /// The number of jobs that workers hold.
     pub running: u64,
     /// The number of dead jobs, counted up to 10,000.
@@ -175,6 +179,7 @@ impl Admin {
             ready: count("ready"),
             running: count("running"),
             delayed: count("delayed"),
+            blocked: count("blocked"),
             paused: row.get("paused"),
             workers: count("workers"),
         })
@@ -184,8 +189,8 @@ impl Admin {
     ///
     /// Calls `progress` with each count. The counts are at most a second apart, or further apart if counting takes
     /// longer than 50 ms. This also waits for jobs that are enqueued meanwhile. It does not wait for delayed jobs, such
-    /// as jobs that wait for a retry. If the queue is paused, this waits only for running jobs. There is no time limit:
-    /// put a `tokio::time::timeout` around the call.
+    /// as jobs that wait for a retry, nor for blocked jobs. If the queue is paused, this waits only for running jobs.
+    /// There is no time limit: put a `tokio::time::timeout` around the call.
     ///
     /// This call works no jobs; the queue's workers do. To work jobs in a test, see [`testing`](crate::testing).
     ///
@@ -248,6 +253,7 @@ impl Admin {
         let count = |column| row.get::<_, i64>(column).max(0) as u64;
         let used = QueueUse {
             waiting: count("waiting"),
+            blocked: count("blocked"),
             running: count("running"),
             dead: count("dead"),
             workers: count("workers"),
@@ -271,6 +277,7 @@ impl fmt::Display for QueueUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = [
             (self.waiting, MOST_COUNTED, "waiting job"),
+            (self.blocked, MOST_COUNTED, "blocked job"),
             (self.running, u64::MAX, "running job"),
             (self.dead, MOST_COUNTED, "dead job"),
             (self.workers, u64::MAX, "worker"),

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Live,
+    Blocked,
     Dead,
     Finished,
 }
@@ -105,6 +106,7 @@ impl Table {
     pub(super) fn ids(self) -> &'static str {
         match self {
             Table::Live => slice!("slice_of_jobs.sql", "slice_ids.sql"),
+            Table::Blocked => slice!("slice_of_blocked_jobs.sql", "slice_ids.sql"),
             Table::Dead => slice!("slice_of_dead_jobs.sql", "slice_ids.sql"),
             Table::Finished => slice!("slice_of_finished_jobs.sql", "slice_ids.sql"),
         }
@@ -115,6 +117,12 @@ impl Table {
         match self {
             Table::Live => {
                 as_bytes!(include_str!("../../sql/slice_of_jobs.sql"), include_str!("../../sql/slice_rows.sql"))
+            }
+            Table::Blocked => {
+                as_bytes!(
+                    include_str!("../../sql/slice_of_blocked_jobs.sql"),
+                    include_str!("../../sql/slice_blocked_rows.sql")
+                )
             }
             Table::Dead => {
                 as_bytes!(
@@ -135,6 +143,7 @@ impl Table {
     pub(super) fn highest_id(self) -> &'static str {
         match self {
             Table::Live => "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.jobs",
+            Table::Blocked => "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.blocked_jobs",
             Table::Dead => "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.dead_jobs",
             Table::Finished => {
                 "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.finished_jobs"
@@ -164,6 +173,7 @@ impl Slices {
     pub(super) fn new(filter: &Filter, listing: Listing) -> Slices {
         let (table, chosen) = match listing {
             Listing::Live(state) => (Table::Live, state),
+            Listing::Blocked => (Table::Blocked, None),
             Listing::Dead(reason) => (Table::Dead, reason.map(FailureReason::name)),
             Listing::Finished(outcome) => (Table::Finished, outcome),
         };

@@ -53,7 +53,8 @@ impl Sort {
                 Ok(if filter.queue.is_some() { slices.by(Walk::Due) } else { slices.newest_first() })
             }
             (Sort::Due, Listing::Dead(_) | Listing::Finished(_)) => wrong("due time any more"),
-            (Sort::Finished, Listing::Live(_)) => wrong("end yet"),
+            (Sort::Due, Listing::Blocked) => wrong("due time yet"),
+            (Sort::Finished, Listing::Live(_) | Listing::Blocked) => wrong("end yet"),
             _ => Ok(Slices::new(filter, listing).newest_first()),
         }
     }

@@ -10,6 +10,11 @@ pub enum Retried {
     Revived,
     /// Nothing was done: the job is running.
     Running,
+    /// Nothing was done: the job is blocked. It waits for the ends of other jobs.
+    Blocked,
+    /// Nothing was done: the job is dead, and a job that waited for its death was started.
+    /// [`Admin::retry_forced`](crate::admin::Admin::retry_forced) revives the job all the same.
+    Compensated,
     /// Nothing was done: the job has finished. [`Admin::run_again`](crate::admin::Admin::run_again) enqueues a new job
     /// like it.
     Finished,
@@ -21,7 +26,7 @@ pub enum Retried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cancelled {
-    /// The waiting job is cancelled.
+    /// The waiting or blocked job is cancelled.
     Cancelled,
     /// The running handler was asked to stop.
     Requested,
@@ -34,15 +39,25 @@ pub enum Cancelled {
 }
 
 impl Retried {
-    pub(crate) const ALL: [Retried; 5] =
-        [Retried::Due, Retried::Revived, Retried::Running, Retried::Finished, Retried::Unknown];
+    pub(crate) const ALL: [Retried; 7] = [
+        Retried::Due,
+        Retried::Revived,
+        Retried::Running,
+        Retried::Blocked,
+        Retried::Compensated,
+        Retried::Finished,
+        Retried::Unknown,
+    ];
 
-    /// The name of this answer in `reveille.retry`: `due`, `revived`, `running`, `finished` or `unknown`.
+    /// The name of this answer in `reveille.retry`: `due`, `revived`, `running`, `blocked`, `compensated`, `finished`
+    /// or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Retried::Due => "due",
             Retried::Revived => "revived",
             Retried::Running => "running",
+            Retried::Blocked => "blocked",
+            Retried::Compensated => "compensated",
             Retried::Finished => "finished",
             Retried::Unknown => "unknown",
         }

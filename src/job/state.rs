@@ -6,11 +6,13 @@ use crate::error::{Error, Result};
 
 /// The state of a job, from its enqueue to its end.
 ///
-/// A live job is ready, delayed, parked or running. A job that has ended is completed, cancelled or dead. A dead job
-/// can be revived.
+/// A live job is ready, delayed, parked or running. A blocked job waits for other jobs, and becomes live once they have
+/// ended. A job that has ended is completed, cancelled or dead. A dead job can be revived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {
+    /// The job waits for the ends of other jobs.
+    Blocked,
     /// The job is due and waits for a worker.
     Ready,
     /// The job is not due yet.
@@ -28,7 +30,8 @@ pub enum JobState {
 }
 
 impl JobState {
-    const ALL: [JobState; 7] = [
+    const ALL: [JobState; 8] = [
+        JobState::Blocked,
         JobState::Ready,
         JobState::Delayed,
         JobState::Parked,
@@ -41,6 +44,7 @@ impl JobState {
     /// The state's name in the database and in JSON, such as `completed`.
     pub fn name(self) -> &'static str {
         match self {
+            JobState::Blocked => "blocked",
             JobState::Ready => "ready",
             JobState::Delayed => "delayed",
             JobState::Parked => "parked",
@@ -75,7 +79,7 @@ impl std::str::FromStr for JobState {
     fn from_str(text: &str) -> Result<JobState> {
         JobState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| {
             Error::invalid(format!(
-                "unknown job state {text:?}; use ready, delayed, parked, running, completed, cancelled or dead"
+                "unknown job state {text:?}; use blocked, ready, delayed, parked, running, completed, cancelled or dead"
             ))
         })
     }
@@ -89,7 +93,9 @@ mod tests {
     fn a_state_is_read_by_its_name() {
         for state in JobState::ALL {
             assert_eq!(state.to_string().parse::<JobState>().unwrap(), state);
-            assert_ne!(state.is_ended(), state.is_waiting() || state == JobState::Running);
+            let is_live = state.is_waiting() || state == JobState::Running;
+            assert_eq!(state == JobState::Blocked, !state.is_ended() && !is_live);
+            assert!(!(state.is_ended() && is_live));
         }
         assert!("live".parse::<JobState>().unwrap_err().is_invalid());
     }

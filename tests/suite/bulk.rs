@@ -258,8 +258,8 @@ async fn an_action_refuses_a_filter_whose_jobs_it_cannot_change() {
     let admin = database.admin();
     let state = |state: StateFilter| Filter::new().state(state);
     for (action, filter, part) in [
-        (BulkAction::Cancel, state(JobState::Dead.into()), "only live jobs"),
-        (BulkAction::Cancel, state(StateFilter::Finished), "only live jobs"),
+        (BulkAction::Cancel, state(JobState::Dead.into()), "only live and blocked jobs"),
+        (BulkAction::Cancel, state(StateFilter::Finished), "only live and blocked jobs"),
         (BulkAction::Retry, state(JobState::Running.into()), "only delayed"),
         (BulkAction::Retry, state(JobState::Completed.into()), "--again"),
         (BulkAction::Purge, state(JobState::Ready.into()), "only dead jobs"),

@@ -17,6 +17,7 @@ mod arguments;
 mod arming;
 mod backup;
 mod batch;
+mod blocked;
 mod blocks;
 mod bulk;
 mod complete;

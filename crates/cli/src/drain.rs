@@ -54,11 +54,12 @@ impl DrainCommand {
             None => draining.await.map(|_| true)?,
         };
         drop(progress);
-        let (seconds, Backlog { ready, running, delayed, paused, workers, .. }) = (began.elapsed().as_secs_f64(), left);
+        let Backlog { ready, running, delayed, blocked, paused, workers, .. } = left;
+        let seconds = began.elapsed().as_secs_f64();
         if self.json {
             output::line(json!({
                 "queue": self.queue, "drained": drained, "ready": ready, "running": running, "delayed": delayed,
-                "paused": paused, "workers": workers, "seconds": seconds,
+                "blocked": blocked, "paused": paused, "workers": workers, "seconds": seconds,
             }))?;
         } else if drained {
             output::line(format!("drained {}", self.queue))?;
@@ -67,11 +68,9 @@ impl DrainCommand {
             say!("queue {} is not drained in time: {}", self.queue, describe(left));
             return Err(Failure::NotFound);
         }
-        if delayed > 0 || ready > 0 {
-            say!(
-                "not waited for: {delayed} delayed{}",
-                if paused { format!(", {ready} ready, since the queue is paused") } else { String::new() }
-            );
+        let not_waited_for = not_waited_for(left);
+        if !not_waited_for.is_empty() {
+            say!("not waited for: {}", not_waited_for.join(", "));
         }
         Ok(())
     }
@@ -85,11 +84,22 @@ impl DrainCommand {
     }
 }
 
+/// Returns the jobs of a drained queue that have not ended, such as `2 delayed`.
+fn not_waited_for(left: Backlog) -> Vec<String> {
+    let ready = if left.paused { "ready, since the queue is paused" } else { "ready" };
+    let counts = [(left.delayed, "delayed"), (left.blocked, "blocked"), (left.ready, ready)];
+    let left = counts.into_iter().filter(|(count, _)| *count > 0);
+    left.map(|(count, what)| format!("{count}{} {what}", or_more(count))).collect()
+}
+
+fn or_more(count: u64) -> &'static str {
+    if count >= 10_000 { " or more" } else { "" }
+}
+
 fn describe(left: Backlog) -> String {
-    let more = if left.ready >= 10_000 { " or more" } else { "" };
     let hint = match left.workers {
         0 if !left.is_drained() => "; no live worker works it: start one",
         _ => "",
     };
-    format!("{}{more} ready, {} running{hint}", left.ready, left.running)
+    format!("{}{} ready, {} running{hint}", left.ready, or_more(left.ready), left.running)
 }

@@ -15,8 +15,19 @@ use crate::connection::duration;
 pub const HEADING: &str = "Filter";
 
 /// The names of the states.
-const STATES: [&str; 10] =
-    ["ready", "delayed", "parked", "running", "stuck", "failing", "dead", "completed", "cancelled", "finished"];
+const STATES: [&str; 11] = [
+    "blocked",
+    "ready",
+    "delayed",
+    "parked",
+    "running",
+    "stuck",
+    "failing",
+    "dead",
+    "completed",
+    "cancelled",
+    "finished",
+];
 
 /// A job is chosen if it meets all of these conditions.
 ///

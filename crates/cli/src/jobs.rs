@@ -46,6 +46,7 @@ impl JobsCommand {
         const COLUMNS: [&str; 8] = ["id", "state", "queue", "kind", "priority", "attempts", "failures", "available_at"];
         const RUNNING_COLUMNS: [&str; 8] =
             ["id", "queue", "kind", "attempts", "reserved_by", "reserved_at", "cancel_requested_at", "stuck_since"];
+        const BLOCKED_COLUMNS: [&str; 8] = ["id", "queue", "kind", "workflow", "name", "needs", "waits_for", "is_held"];
         let mut filter = self.filter.filter()?;
         let admin = connection.database().await?.admin();
         if let Some(since) = &self.since {
@@ -73,6 +74,7 @@ impl JobsCommand {
         }
         let columns = match self.filter.state.as_deref() {
             Some("stuck" | "running") => &RUNNING_COLUMNS,
+            Some("blocked") => &BLOCKED_COLUMNS,
             _ => &COLUMNS,
         };
         Ok(output::print(jobs.iter().map(JobRow::record), columns, self.json)?)
@@ -109,6 +111,9 @@ pub struct RetryCommand {
     /// attempts, key, tags and metadata. A new job has no parent and no unique key; its timeout is its kind's.
     #[arg(long)]
     again: bool,
+    /// Revive dead jobs by their ids even if a job that waited for the death was started, such as a refund.
+    #[arg(long, requires = "ids", conflicts_with = "again")]
+    force: bool,
     #[command(flatten)]
     bulk: BulkArgs,
     /// Print one JSON object per line.
@@ -129,7 +134,11 @@ impl RetryCommand {
         if self.again {
             return each(&self.ids, self.json, async |id| Ok(admin.run_again(id).await?.into())).await;
         }
-        each(&self.ids, self.json, async |id| Ok(admin.retry(id).await?.into())).await
+        let retry = async |id| {
+            let retried = if self.force { admin.retry_forced(id).await? } else { admin.retry(id).await? };
+            Ok(retried.into())
+        };
+        each(&self.ids, self.json, retry).await
     }
 }
 

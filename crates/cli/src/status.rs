@@ -14,12 +14,13 @@ pub struct StatusCommand {
 
 impl StatusCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        const COLUMNS: [&str; 10] = [
+        const COLUMNS: [&str; 11] = [
             "queue",
             "paused",
             "ready",
             "delayed",
             "parked",
+            "blocked",
             "running",
             "dead",
             "oldest_ready_age",
@@ -30,8 +31,12 @@ impl StatusCommand {
         if self.json {
             return Ok(output::print(&queues, &COLUMNS, true)?);
         }
-        let rows = queues.iter().map(|queue| COLUMNS.iter().map(|column| cell(queue, column)).collect());
-        Ok(output::print_rows(&COLUMNS, rows)?)
+        // Most databases have no blocked jobs, and the table is wide.
+        let is_shown =
+            |column: &&str| *column != "blocked" || queues.iter().any(|queue| queue.get(column) != Some("0"));
+        let columns: Vec<&str> = COLUMNS.into_iter().filter(is_shown).collect();
+        let rows = queues.iter().map(|queue| columns.iter().map(|column| cell(queue, column)).collect());
+        Ok(output::print_rows(&columns, rows)?)
     }
 }
 

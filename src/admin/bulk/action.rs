@@ -10,7 +10,8 @@ use crate::job::JobState;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BulkAction {
-    /// Cancels waiting jobs, and asks the handlers of running jobs to stop. The filter may choose any live jobs.
+    /// Cancels waiting jobs, and asks the handlers of running jobs to stop. The filter may choose any live jobs, or
+    /// blocked ones.
     Cancel,
     /// Makes delayed jobs due now; without a state, the filter chooses all delayed jobs. With the state dead or a
     /// reason, revives dead jobs.
@@ -37,12 +38,12 @@ impl BulkAction {
             Err(Error::invalid(format!("{state} jobs cannot be {done}: only {which} can; choose another state")))
         };
         match (self, listing) {
-            (BulkAction::Cancel, Listing::Live(_)) => Ok(listing),
-            (BulkAction::Cancel, _) => only("live jobs"),
+            (BulkAction::Cancel, Listing::Live(_) | Listing::Blocked) => Ok(listing),
+            (BulkAction::Cancel, _) => only("live and blocked jobs"),
             (BulkAction::Retry, Listing::Live(None | Some("delayed"))) => Ok(Listing::Live(Some("delayed"))),
             (BulkAction::Retry, Listing::Live(Some("failing"))) => Ok(Listing::Live(Some("retrying"))),
             (BulkAction::Retry, Listing::Dead(_)) => Ok(listing),
-            (BulkAction::Retry, Listing::Live(_)) => only("delayed, failing and dead jobs"),
+            (BulkAction::Retry, Listing::Live(_) | Listing::Blocked) => only("delayed, failing and dead jobs"),
             (BulkAction::Retry, Listing::Finished(_)) => {
                 let state = filter.state.map_or("finished", StateFilter::name);
                 Err(Error::invalid(format!("{state} jobs have ended; run them again (retry --again)")))
@@ -97,6 +98,9 @@ impl BulkAction {
     /// Returns what the program does, for errors, and the statement that does it to a slice.
     pub(super) fn statement(&self, table: Table) -> (&'static str, &'static str) {
         match self {
+            BulkAction::Cancel if table == Table::Blocked => {
+                ("cancel blocked jobs", slice!("slice_of_blocked_jobs.sql", "slice_cancelled_blocked.sql"))
+            }
             BulkAction::Cancel => ("cancel jobs", slice!("slice_of_jobs.sql", "slice_cancelled.sql")),
             BulkAction::Retry if table == Table::Live => {
                 ("retry jobs", slice!("slice_of_jobs.sql", "slice_retried.sql"))

@@ -37,7 +37,7 @@ impl Store {
     pub(super) fn cancel(&mut self, id: i64) -> Cancelled {
         let Some(entry) = self.jobs.get_mut(&id) else { return Cancelled::Unknown };
         match entry.stored.state {
-            JobState::Ready | JobState::Delayed | JobState::Parked => {
+            JobState::Blocked | JobState::Ready | JobState::Delayed | JobState::Parked => {
                 self.end(id, JobState::Cancelled);
                 Cancelled::Cancelled
             }
@@ -61,6 +61,7 @@ impl Store {
                 Ok(Retried::Due)
             }
             JobState::Running => Ok(Retried::Running),
+            JobState::Blocked => Ok(Retried::Blocked),
             JobState::Dead => {
                 if let Some(unique) = entry.unique() {
                     if self.unique.contains_key(&unique) {

@@ -76,7 +76,7 @@ fn job_letters(state: &str, id: i64) -> Vec<Letter> {
     let cancel = ('c', "cancel", DatabaseAction::Cancel(id));
     match state {
         "running" => vec![cancel],
-        "parked" => vec![cancel],
+        "parked" | "blocked" => vec![cancel],
         "dead" => vec![retry("revive")],
         "ready" | "delayed" | "waiting" => vec![retry("retry now"), cancel],
         _ => Vec::new(),

@@ -37,13 +37,14 @@ const QUEUES: [Column; 13] = [
     figure("took", 10, |row| time(row, "mean_run_seconds")),
     figure("took max", 12, |row| time(row, "max_run_seconds")),
 ];
-/// Whether the queue is paused, or else the number of its parked jobs.
+/// Whether the queue is paused, or else the numbers of its parked and blocked jobs.
 fn held_back(row: &Row) -> Cell {
-    match row.count("parked") {
-        _ if row.is("paused") => Cell::text("paused"),
-        0 => Cell::text(""),
-        parked => Cell::text(format!("{} parked", count(parked))),
+    if row.is("paused") {
+        return Cell::text("paused");
     }
+    let counts = ["parked", "blocked"].map(|state| (state, row.count(state)));
+    let counts = counts.into_iter().filter(|(_, jobs)| *jobs > 0);
+    Cell::text(counts.map(|(state, jobs)| format!("{} {state}", count(jobs))).collect::<Vec<_>>().join(", "))
 }
 
 const RUNNING: [Column; 8] = [

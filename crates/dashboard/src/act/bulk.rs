@@ -122,7 +122,7 @@ impl Deed {
                 matches!(self, Deed::Retry | Deed::Cancel | Deed::Edit)
             }
             // Parked jobs are edited one at a time: an edit unparks a job.
-            Some(StateFilter::Is(JobState::Parked)) => self == Deed::Cancel,
+            Some(StateFilter::Is(JobState::Parked | JobState::Blocked)) => self == Deed::Cancel,
             _ => matches!(self, Deed::Cancel | Deed::Edit),
         }
     }

@@ -19,6 +19,13 @@ pub async fn retry((Id(id), posted): (Id, Posted)) -> Result<Response, Refusal> 
         Retried::Due => format!("Job {id} is due now."),
         Retried::Revived => format!("Job {id} is revived, and due now."),
         Retried::Running => format!("Job {id} was not changed: it is running."),
+        Retried::Blocked => format!("Job {id} was not changed: it waits for other jobs."),
+        Retried::Compensated => {
+            format!(
+                "Job {id} was not revived: a job that waited for its death was started. The command `reveille retry \
+                 {id} --force` revives it all the same."
+            )
+        }
         Retried::Finished => format!("Job {id} was not changed: it has finished."),
         _ => format!("Job {id} was not changed: it is gone."),
     };

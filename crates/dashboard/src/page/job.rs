@@ -149,6 +149,7 @@ fn timeline(visit: &Visit, job: &JobRow) -> Markup {
                 JobState::Parked => li.warn {
                     "Parked: its kind or key is paused. It was due " (time::ago(job.available_at))
                 },
+                JobState::Blocked => li { "Blocked" (waits_for(visit, job)) },
                 JobState::Completed => li.good { "Completed " (time::ago(job.finished_at)) (took(job)) },
                 JobState::Dead => li.bad {
                     "Dead " (time::ago(job.finished_at))
@@ -157,6 +158,18 @@ fn timeline(visit: &Visit, job: &JobRow) -> Markup {
                 other => li { (other.name()) " " (time::ago(job.finished_at)) },
             }
         }
+    }
+}
+
+/// Draws the jobs that a blocked job waits for: the first ten of them.
+fn waits_for(visit: &Visit, job: &JobRow) -> Markup {
+    let ids: Vec<i64> = job.record().decode("waits_for").unwrap_or_default();
+    html! {
+        @for (place, id) in ids.iter().enumerate() {
+            (if place == 0 { ": it waits for the ends of " } else { ", " }) (parts::job_link(visit, *id))
+        }
+        @if ids.len() == 10 { ", and perhaps more" }
+        @if job.record().get("is_held") == Some("true") { ". One of these is dead." }
     }
 }
 

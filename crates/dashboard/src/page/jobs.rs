@@ -26,11 +26,12 @@ const JOBS: u32 = 50;
 /// The time after which a page ends early.
 const WITHIN: Duration = Duration::from_millis(80);
 /// The states above the list, with their names in a filter; empty: all live jobs.
-const STATES: [(&str, &str); 10] = [
+const STATES: [(&str, &str); 11] = [
     ("", "Live"),
     ("ready", "Ready"),
     ("delayed", "Delayed"),
     ("parked", "Parked"),
+    ("blocked", "Blocked"),
     ("running", "Running"),
     ("failing", "Retrying"),
     ("stuck", "Stuck"),
@@ -264,6 +265,7 @@ fn when(job: &JobRow) -> Markup {
     match job.state {
         JobState::Running => html! { "started " (time::ago(job.reserved_at)) },
         JobState::Ready | JobState::Delayed | JobState::Parked => html! { "due " (time::ago(job.available_at)) },
+        JobState::Blocked => html! { "enqueued " (time::ago(job.created_at)) },
         _ => time::ago(job.finished_at),
     }
 }

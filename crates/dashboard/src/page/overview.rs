@@ -82,6 +82,8 @@ pub struct Queue {
     pub dead: u64,
     #[serde(default)]
     pub parked: u64,
+    #[serde(default)]
+    pub blocked: u64,
     pub estimated: bool,
     pub oldest_ready_seconds: Option<f64>,
     pub completed_last_minute: u64,
@@ -350,6 +352,7 @@ fn row(visit: &Visit, queue: &Queue, dead: Option<u64>, last_hour: Option<&Vec<f
                 @if queue.paused { (parts::badge("paused", "warn")) }
                 @if queue.lacks_workers() { (parts::badge("no worker", "warn")) }
                 @if queue.parked > 0 { (parts::badge(&format!("{} parked", number::count(queue.parked)), "warn")) }
+                @if queue.blocked > 0 { (parts::badge(&format!("{} blocked", number::count(queue.blocked)), "")) }
             }
             td.wide { @if let Some(parts) = last_hour { (chart::sparkline(parts, &ended_in(parts))) } }
             td.n { (number::about(queue.ready, queue.estimated)) }

@@ -91,6 +91,7 @@ fn figures(visit: &Visit, queue: &Queue) -> Markup {
             (parts::figure("Running", &number::count(queue.running), jobs("running"), "run"))
             (parts::figure("Delayed", &about(queue.delayed), jobs("delayed"), ""))
             @if queue.parked > 0 { (parts::figure("Parked", &number::count(queue.parked), jobs("parked"), "warn")) }
+            @if queue.blocked > 0 { (parts::figure("Blocked", &number::count(queue.blocked), jobs("blocked"), "")) }
             (parts::figure("Dead", &number::count(queue.dead), jobs("dead"), if queue.dead > 0 { "bad" } else { "" }))
             (parts::figure("Oldest ready", &queue.oldest_ready_seconds.map_or("–".into(), number::seconds), None, ""))
             (parts::figure("Completed", &rate, jobs("completed"), ""))
