@@ -60,6 +60,7 @@ mod slices;
 mod sort;
 mod views;
 mod workers;
+mod workflows;
 
 use actor::Actor;
 
@@ -82,6 +83,9 @@ pub use schedules::ScheduleRow;
 pub use sort::Sort;
 pub use views::View;
 pub use workers::WorkerRow;
+pub use workflows::{
+    Prerequisite, RetriedJob, WorkflowFilter, WorkflowJobRow, WorkflowJobState, WorkflowRow, WorkflowState,
+};
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].
 #[derive(Debug, Clone)]

@@ -19,6 +19,9 @@ pub enum FiresOn {
 }
 
 impl FiresOn {
+    /// All outcomes.
+    pub const ALL: [FiresOn; 4] = [FiresOn::Completed, FiresOn::Dead, FiresOn::Cancelled, FiresOn::Any];
+
     /// Returns the name of the outcome in the database.
     pub fn name(self) -> &'static str {
         match self {
@@ -27,6 +30,18 @@ impl FiresOn {
             FiresOn::Cancelled => "cancelled",
             FiresOn::Any => "any",
         }
+    }
+}
+
+impl std::str::FromStr for FiresOn {
+    type Err = Error;
+
+    /// Reads an outcome's [name](FiresOn::name).
+    fn from_str(text: &str) -> Result<FiresOn> {
+        FiresOn::ALL
+            .into_iter()
+            .find(|outcome| outcome.name() == text)
+            .ok_or_else(|| Error::invalid(format!("unknown outcome {text:?}; use completed, dead, cancelled or any")))
     }
 }
 

@@ -49,7 +49,8 @@ const ORDER: &[(&str, &str)] = &[
     (
         "admin",
         "mod iso_time record rights views overview actor actions filter edit runs slices job_row sort jobs page recent \
-         follow bulk dead_jobs enqueue prune history queues schedules workers doctor metrics http",
+         follow bulk dead_jobs enqueue prune history queues schedules workers workflows doctor \
+         metrics http",
     ),
     ("admin/bulk", "action start mod count step"),
     ("testing", "work conformance"),

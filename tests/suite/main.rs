@@ -13,6 +13,7 @@ mod prometheus;
 mod steps;
 
 mod actions;
+mod admin_workflows;
 mod arguments;
 mod arming;
 mod backup;
@@ -72,6 +73,7 @@ mod parked;
 mod parts;
 mod pauses;
 mod plans;
+mod plans_blocked;
 mod pooler;
 mod prepared;
 mod properties;

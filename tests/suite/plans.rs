@@ -42,7 +42,7 @@ const STATES: [(&str, &str); 6] = [
 /// The statements that sessions plan at each run.
 const PLANNED_EACH_TIME: [&str; 3] = ["orphans", "rescue", "vouch"];
 
-fn source(path: &str) -> String {
+pub fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
@@ -286,7 +286,7 @@ async fn no_view_or_command_reads_a_whole_large_table() {
 }
 
 /// The settings with which the program runs its statements outside of workers.
-fn by_index() -> String {
+pub fn by_index() -> String {
     let source = source("src/database/mod.rs");
     let settings = part(&source, "const BY_INDEX: &str =", ";\n");
     let path = part(&source, "const OWN_PATH: &str = \"", "\";");
@@ -294,7 +294,7 @@ fn by_index() -> String {
 }
 
 /// Returns a statement over a slice of jobs that reads at most 500 jobs, of which 100 pass.
-fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
+pub fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
     let most = i64::MAX.to_string();
     let newest_first = newest_first.to_string();
     let (ids, walk) = ("(array(select generate_series(1, 40000, 100))::bigint[])", format!("'{walk}'::text"));

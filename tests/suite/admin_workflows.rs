@@ -1,0 +1,131 @@
+//! Workflows as an administrator sees and changes them.
+
+use reveille::admin::{Admin, Retried, WorkflowFilter, WorkflowJobState, WorkflowRow, WorkflowState};
+use reveille::job::FiresOn;
+use reveille::{Context, Job, Outcome};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::harness::{TestDatabase, database, start, worker};
+
+/// A job whose only attempt ends as it is told.
+#[derive(Serialize, Deserialize)]
+struct Act(String);
+
+impl Job for Act {
+    const KIND: &'static str = "act";
+    const MAX_ATTEMPTS: u32 = 1;
+}
+
+async fn act(job: Act, _: Context) -> Outcome {
+    if job.0 == "dead" { Outcome::Dead("told to".into()) } else { Outcome::Complete }
+}
+
+/// Workflow 1: `debit` is dead and has been made up for by `refund`; `report` waits for `debit`.
+/// Workflow 2: all jobs are completed.
+async fn ended() -> TestDatabase {
+    let database = database().await;
+    let workflows = r#"select reveille.enqueue_workflow('transfer', '[
+            {"name": "debit", "kind": "act", "payload": "dead", "max_attempts": 1},
+            {"name": "refund", "kind": "act", "payload": "", "after": ["debit"], "fires_on": "dead"},
+            {"name": "report", "kind": "act", "payload": "", "after": ["debit"]}
+        ]');
+        select reveille.enqueue_workflow('nightly', '[{"name": "only", "kind": "act", "payload": ""}]');"#;
+    database.run(workflows).await;
+    let running = start(worker(&database).handle(act));
+    database.until("select array_agg(state order by id) = '{stalled,completed}' from reveille.workflow_status").await;
+    running.stop().await;
+    database
+}
+
+fn workflow_ids(workflows: &[WorkflowRow]) -> Vec<i64> {
+    workflows.iter().map(|workflow| workflow.id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_are_listed_by_name_and_state_newest_first() {
+    let database = ended().await;
+    let admin = database.admin();
+    let listed = async |filter: WorkflowFilter| workflow_ids(&admin.workflows(&filter, 10).await.unwrap());
+    let all = WorkflowFilter::new;
+    assert_eq!(listed(all()).await, [2, 1]);
+    assert_eq!(listed(all().before(2)).await, [1]);
+    assert_eq!(listed(all().name("transfer")).await, [1]);
+    assert_eq!(listed(all().state(WorkflowState::Completed)).await, [2]);
+    assert_eq!(listed(all().name("transfer").state(WorkflowState::Completed)).await, [0; 0]);
+    assert_eq!(workflow_ids(&admin.workflows(&all(), 1).await.unwrap()), [2]);
+    let workflow = admin.workflow(1).await.unwrap().unwrap();
+    let counts = (workflow.jobs, workflow.blocked, workflow.completed, workflow.dead, workflow.live);
+    assert_eq!((workflow.state, counts), (WorkflowState::Stalled, (3, 1, 1, 1, 0)));
+    assert_eq!(workflow.input().unwrap().as_bytes(), b"{}");
+    assert!(admin.workflow(3).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_of_a_workflow_are_listed_with_what_they_wait_for() {
+    let database = ended().await;
+    let admin = database.admin();
+    let jobs = admin.workflow_jobs(1, "", 10).await.unwrap();
+    let listed: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            let waits: Vec<_> = job.prerequisites.iter().map(|other| (&*other.name, other.fires_on)).collect();
+            (&*job.name, job.state, waits)
+        })
+        .collect();
+    let expected = [
+        ("debit", WorkflowJobState::Dead, vec![]),
+        ("refund", WorkflowJobState::Completed, vec![("debit", FiresOn::Dead)]),
+        ("report", WorkflowJobState::Blocked, vec![("debit", FiresOn::Completed)]),
+    ];
+    assert_eq!(listed, expected);
+    let page = admin.workflow_jobs(1, "debit", 1).await.unwrap();
+    assert_eq!(page.iter().map(|job| &*job.name).collect::<Vec<_>>(), ["refund"]);
+    assert!(admin.workflow_jobs(3, "", 10).await.unwrap().is_empty());
+}
+
+async fn actions(database: &TestDatabase) -> Value {
+    let actions = "select jsonb_agg(jsonb_build_array(action, target, detail) order by id) from reveille.actions";
+    database.value(actions).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_of_a_workflow_is_recorded_and_tells_which_jobs_it_refused() {
+    let database = ended().await;
+    let alice: Admin = database.admin().acting_as("alice", "test").unwrap();
+    let retried = alice.retry_workflow(1, false).await.unwrap().unwrap();
+    assert_eq!((&*retried[0].name, retried[0].job, retried[0].retried), ("debit", 1, Some(Retried::Compensated)));
+    assert_eq!(alice.retry(1).await.unwrap(), Retried::Compensated);
+    assert_eq!(alice.retry_workflow(1, true).await.unwrap().unwrap()[0].retried, Some(Retried::Revived));
+    assert_eq!(alice.retry_workflow(2, false).await.unwrap(), Some(vec![]));
+    assert_eq!(alice.retry_workflow(3, false).await.unwrap(), None);
+    let expected = json!([
+        ["retry_workflow", {"workflow": 1}, {"answer": "retried", "forced": false, "revived": 0, "dead": 1}],
+        ["retry", {"job": 1}, {"answer": "compensated"}],
+        ["retry_workflow", {"workflow": 1}, {"answer": "retried", "forced": true, "revived": 1, "dead": 0}],
+        ["retry_workflow", {"workflow": 2}, {"answer": "retried", "forced": false, "revived": 0, "dead": 0}],
+        ["retry_workflow", {"workflow": 3}, {"answer": "unknown"}],
+    ]);
+    assert_eq!(actions(&database).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_job_is_revived_by_force_although_its_death_was_acted_on() {
+    let database = ended().await;
+    assert_eq!(database.admin().retry_forced(1).await.unwrap(), Retried::Revived);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_of_a_workflow_is_recorded() {
+    let database = ended().await;
+    let alice: Admin = database.admin().acting_as("alice", "test").unwrap();
+    assert_eq!(alice.cancel_workflow(1).await.unwrap(), Some(WorkflowState::Cancelling));
+    assert_eq!(alice.cancel_workflow(2).await.unwrap(), Some(WorkflowState::Completed));
+    assert_eq!(alice.cancel_workflow(3).await.unwrap(), None);
+    let expected = json!([
+        ["cancel_workflow", {"workflow": 1}, {"answer": "cancelling"}],
+        ["cancel_workflow", {"workflow": 2}, {"answer": "completed"}],
+        ["cancel_workflow", {"workflow": 3}, {"answer": "unknown"}],
+    ]);
+    assert_eq!(actions(&database).await, expected);
+}
