@@ -42,6 +42,8 @@ create table reveille.workflows (
 create unique index workflows_unique on reveille.workflows (name, unique_key) where holds_key;
 create index workflows_finished_at on reveille.workflows (finished_at) where finished_at is not null;
 create index workflows_unfinished on reveille.workflows (id) where finished_at is null;
+create index workflows_by_name on reveille.workflows (name, id);
+create index workflows_by_state on reveille.workflows (state, id);
 comment on table reveille.workflows is
     'Workflows: sets of jobs that wait for each other. A row is kept for 30 days after the workflow has ended.';
 comment on column reveille.workflows.id is 'The id.';

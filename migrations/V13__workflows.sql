@@ -1352,7 +1352,30 @@ select
         else 'ended'
     end as state,
     coalesce(blocked.queue, live.queue) as queue, coalesce(blocked.kind, live.kind) as kind, live.failures,
-    members.ended_at
+    members.ended_at,
+    array(
+        select
+            coalesce(
+                (
+                    select others.name from reveille.workflow_jobs as others
+                    where others.job = dependencies.on_job and others.workflow = members.workflow
+                ),
+                dependencies.on_job::text
+            )
+        from (
+            select on_job, label from reveille.dependencies
+            where dependencies.waiter = members.job
+            order by label
+            limit 100
+        ) as dependencies
+        order by dependencies.label
+    ) as prerequisites,
+    array(
+        select dependencies.fires_on from reveille.dependencies
+        where dependencies.waiter = members.job
+        order by dependencies.label
+        limit 100
+    ) as fires_on
 from reveille.workflow_jobs as members
 left join reveille.blocked_jobs as blocked on blocked.id = members.job
 left join reveille.jobs as live on live.id = members.job;
@@ -1368,6 +1391,10 @@ comment on column reveille.workflow_job_status.queue is 'The queue; null once th
 comment on column reveille.workflow_job_status.kind is 'The kind; null once the job has ended.';
 comment on column reveille.workflow_job_status.failures is 'The number of failed attempts; null: blocked or ended.';
 comment on column reveille.workflow_job_status.ended_at is 'The time at which the job ended.';
+comment on column reveille.workflow_job_status.prerequisites is
+    'The names of up to 100 jobs that the job waits for or has waited for; for a job outside the workflow, its id.';
+comment on column reveille.workflow_job_status.fires_on is
+    'The outcome that the job waits for, for each of these: `completed`, `dead`, `cancelled` or `any`.';
 
 create view reveille.blocked_jobs_overview as
 select
@@ -1381,7 +1408,8 @@ select
     exists (
         select from reveille.dependencies where dependencies.waiter = blocked.id and dependencies.state = 'held'
     ) as is_held,
-    blocked.created_at
+    blocked.created_at, blocked.priority, blocked.max_attempts, blocked.key, blocked.tags, blocked.available_at,
+    blocked.delay, blocked.timeout, blocked.parent_id, blocked.schedule_id
 from reveille.blocked_jobs as blocked
 left join reveille.workflow_jobs as members on members.job = blocked.id;
 comment on view reveille.blocked_jobs_overview is
@@ -1396,5 +1424,18 @@ comment on column reveille.blocked_jobs_overview.needs is
 comment on column reveille.blocked_jobs_overview.waits_for is 'Up to ten of the jobs that the job still waits for.';
 comment on column reveille.blocked_jobs_overview.is_held is 'True if one of these jobs is dead.';
 comment on column reveille.blocked_jobs_overview.created_at is 'The start of the transaction that enqueued the job.';
+comment on column reveille.blocked_jobs_overview.priority is '0 urgent, 1 high, 2 normal, 3 low.';
+comment on column reveille.blocked_jobs_overview.max_attempts is
+    'The number of failures at which the job becomes a dead job.';
+comment on column reveille.blocked_jobs_overview.key is 'The key: what the job belongs to, such as a tenant.';
+comment on column reveille.blocked_jobs_overview.tags is 'Free labels.';
+comment on column reveille.blocked_jobs_overview.available_at is
+    'The earliest due time; null: the time at which the job is no longer blocked.';
+comment on column reveille.blocked_jobs_overview.delay is
+    'The time from the end of the block to the due time; null: none.';
+comment on column reveille.blocked_jobs_overview.timeout is
+    'The longest run time of one attempt; null: the worker''s setting.';
+comment on column reveille.blocked_jobs_overview.parent_id is 'The id of the job whose handler enqueued this job.';
+comment on column reveille.blocked_jobs_overview.schedule_id is 'The schedule that enqueued the job.';
 
 insert into reveille.chores (name) values ('workflows'), ('lost ends');

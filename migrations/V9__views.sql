@@ -285,31 +285,6 @@ $$;
 comment on function reveille.dead_groups() is
     'Returns the number of dead jobs by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
--- Any role can call this function. The planner's statistics show a role only the columns that it may read, so without
--- a right to read `available_at` the share is 0.5.
-create function reveille.expected_waiting(out jobs double precision, out due_share double precision)
-    language sql stable
-    set search_path = pg_catalog, pg_temp
-as $$
-    select
-        (select reltuples from pg_class where oid = 'reveille.jobs_claim'::regclass),
-        coalesce((
-            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
-            from pg_stats as stats
-            cross join lateral (
-                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
-                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
-            ) as common
-            cross join lateral (
-                select avg((bound <= now())::int) as due
-                from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
-            ) as others
-            where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
-        ), 0.5)
-$$;
-comment on function reveille.expected_waiting() is
-    'Returns the number of waiting jobs and the share of due jobs among them, by the planner''s statistics.';
-
 create view reveille.known_queues as
 with recursive waiting as (
     (select queue from reveille.jobs where reserved_at is null and paused_by is null order by queue limit 1)
@@ -360,8 +335,7 @@ union select name from reveille.queues
 union select unnest(queues) from reveille.workers
 union
 select queue from counted
--- Most queues with counters have jobs, too. Their counters are not read.
-where queue in (select queue from waiting) or exists (
+where exists (
     select from reveille.counters
     where counters.queue = counted.queue and counters.started_at > now() - interval '1 day'
 );
@@ -379,10 +353,25 @@ exact as materialized (
     select least(10000, greatest(100, 100000 / greatest(count(*), 1))) as jobs from known
 ),
 planner as materialized (
-    -- The shares of the most common queues, and the mean share of the other queues.
+    -- This query reads four things from the planner's statistics: the number of rows in the claim index, the shares of
+    -- the most common queues, the mean share of the other queues, and the share of due jobs.
     select
-        expected.jobs as waiting, expected.due_share, common.queues, common.shares, common.other_share
-    from reveille.expected_waiting() as expected
+        (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
+        common.queues, common.shares, common.other_share,
+        coalesce((
+            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
+            from pg_catalog.pg_stats as stats
+            cross join lateral (
+                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
+                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
+            ) as common
+            cross join lateral (
+                select avg((bound <= now())::int) as due
+                from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            ) as others
+            where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
+        ), 0.5) as due_share
+    from (values (true)) as always (one)
     left join lateral (
         select
             stats.most_common_vals::text::text[] as queues, stats.most_common_freqs as shares,
@@ -411,8 +400,8 @@ select
     coalesce((counts.dead ->> known.queue)::bigint, 0) as dead,
     ready.counted > exact.jobs or delayed.counted > exact.jobs as estimated,
     oldest.ready_age as oldest_ready_age,
-    coalesce((counts.recent -> known.queue ->> 0)::bigint, 0) as completed_last_minute,
-    coalesce((counts.recent -> known.queue ->> 1)::bigint, 0) as failed_last_minute,
+    recent.completed as completed_last_minute,
+    recent.failed as failed_last_minute,
     parked.counted as parked
 -- The condition on the length only makes the planner expect one queue. It removes no row, because constraints give each
 -- name 1 to 128 characters.
@@ -427,15 +416,7 @@ cross join (
         ) as a_queue) as running,
         (select jsonb_object_agg(queue, jobs) from (
             select queue, sum(jobs) as jobs from reveille.dead_groups() group by queue
-        ) as a_queue) as dead,
-        -- The counters of all queues are read at once. For one queue at a time, the planner may choose the index by
-        -- time, and read the counters of all queues once for each queue.
-        (select jsonb_object_agg(queue, jsonb_build_array(completed, failed)) from (
-            select queue, sum(completed) as completed, sum(failed) as failed
-            from reveille.counters
-            where started_at > now() - interval '70 seconds' and worker <> 0
-            group by queue
-        ) as a_queue) as recent
+        ) as a_queue) as dead
 ) as counts
 left join reveille.queues as settings on settings.name = known.queue
 -- The count goes level by level, so that it reads only the rows of one queue, in the order of the claim index. The
@@ -487,6 +468,11 @@ cross join lateral (
         order by jobs.available_at limit 1
     ) as first
 ) as oldest
+cross join lateral (
+    select coalesce(sum(completed), 0)::bigint as completed, coalesce(sum(failed), 0)::bigint as failed
+    from reveille.counters
+    where counters.queue = known.queue and counters.started_at > now() - interval '70 seconds' and counters.worker <> 0
+) as recent
 cross join lateral (
     select count(*) as counted
     from (

@@ -113,6 +113,8 @@ expected (name, made_by) as (
             'workflows_unfinished',
             'create index concurrently workflows_unfinished on reveille.workflows (id) where finished_at is null'
         ),
+        ('workflows_by_name', 'create index concurrently workflows_by_name on reveille.workflows (name, id)'),
+        ('workflows_by_state', 'create index concurrently workflows_by_state on reveille.workflows (state, id)'),
         ('workflow_jobs_pkey', 'alter table reveille.workflow_jobs add primary key (job)'),
         (
             'workflow_jobs_by_name',

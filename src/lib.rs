@@ -18,7 +18,7 @@ pub mod handler;
 
 pub mod enqueue;
 
-pub mod workflow;
+mod workflow;
 
 pub mod worker;
 

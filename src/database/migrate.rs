@@ -29,7 +29,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V11__linked_jobs", include_str!("../../migrations/V11__linked_jobs.sql")),
     ("V12__steps", include_str!("../../migrations/V12__steps.sql")),
     ("V13__workflows", include_str!("../../migrations/V13__workflows.sql")),
-    ("V14__blocked_in_views", include_str!("../../migrations/V14__blocked_in_views.sql")),
+    ("V14__queue_views", include_str!("../../migrations/V14__queue_views.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

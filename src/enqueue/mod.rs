@@ -39,6 +39,7 @@ mod builder;
 mod emit;
 mod json;
 
+pub use crate::workflow::{EnqueuedWorkflow, Member, Members, Prerequisites, Workflow, WorkflowHandle};
 pub use await_end::{Awaiter, FinishedJob};
 pub use builder::Enqueue;
 pub use emit::emit;

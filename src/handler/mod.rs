@@ -52,6 +52,7 @@ pub(crate) mod propagation;
 pub(crate) mod states;
 pub(crate) mod steps;
 
+pub use crate::workflow::Inputs;
 pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
 pub use cancellation::{Cancellation, KeptSlot, StopReason};

@@ -1,27 +1,5 @@
 //! Workflows: sets of jobs that wait for each other.
-//!
-//! ```no_run
-//! # use serde::{Deserialize, Serialize};
-//! # macro_rules! kinds { ($($name:ident $kind:literal),*) => { $(
-//! #     #[derive(Serialize, Deserialize)] struct $name;
-//! #     impl reveille::Job for $name { const KIND: &'static str = $kind; }
-//! # )* } }
-//! # kinds!(Extract "extract", Load "load", Undo "undo", Report "report");
-//! # async fn example(tx: &tokio_postgres::Transaction<'_>) -> reveille::Result<()> {
-//! use reveille::workflow::Workflow;
-//!
-//! let mut workflow = Workflow::new("onboard").unique_key("customer 42");
-//! let extract = workflow.add("extract", &Extract);
-//! let load = workflow.add("load", &Load).after(&extract);
-//! workflow.add("undo", &Undo).after_dead(&load);
-//! workflow.add("report", &Report).after_any_end([&extract, &load]);
-//! let started = workflow.enqueue(tx).await?;
-//! println!("workflow {}", started.id);
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! The guide: [workflows](crate::guide::features::workflows).
+//! The public names stand in `enqueue`, and `Inputs` in `handler`.
 
 use serde::Serialize;
 
@@ -35,7 +13,6 @@ mod handle;
 mod inputs;
 mod members;
 
-pub use crate::job::Input;
 pub use handle::WorkflowHandle;
 pub use inputs::Inputs;
 pub use members::{Member, Members, Prerequisites};
@@ -56,6 +33,29 @@ pub struct EnqueuedWorkflow {
 }
 
 /// A workflow about to be enqueued: jobs that start once the jobs that they wait for have ended.
+///
+/// ```no_run
+/// # use serde::{Deserialize, Serialize};
+/// # macro_rules! kinds { ($($name:ident $kind:literal),*) => { $(
+/// #     #[derive(Serialize, Deserialize)] struct $name;
+/// #     impl reveille::Job for $name { const KIND: &'static str = $kind; }
+/// # )* } }
+/// # kinds!(Extract "extract", Load "load", Undo "undo", Report "report");
+/// # async fn example(tx: &tokio_postgres::Transaction<'_>) -> reveille::Result<()> {
+/// use reveille::enqueue::Workflow;
+///
+/// let mut workflow = Workflow::new("onboard").unique_key("customer 42");
+/// let extract = workflow.add("extract", &Extract);
+/// let load = workflow.add("load", &Load).after(&extract);
+/// workflow.add("undo", &Undo).after_dead(&load);
+/// workflow.add("report", &Report).after_any_end([&extract, &load]);
+/// let started = workflow.enqueue(tx).await?;
+/// println!("workflow {}", started.id);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The guide: [workflows](crate::guide::features::workflows).
 #[derive(Debug, Clone)]
 pub struct Workflow {
     name: String,

@@ -7,13 +7,16 @@ use std::path::Path;
 /// The rooms and files of each folder, top to bottom. A room imports only from the rooms before it. `mod` is the
 /// folder's own `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
-    ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
-    ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
+    ("", "error job queue schedule database driver handler enqueue workflow worker admin testing dev guide lib"),
+    (
+        "job",
+        "mod state request retry_policy storable payload outcome trace_context unique check new_job linked reserved",
+    ),
     ("schedule", "mod ticks"),
     (
         "database",
-        "mod params parameters pgpass tls address schema insert connect busy transaction complete_in copy enqueue_on \
-         sqlx ends migrate",
+        "mod params parameters pgpass tls address schema insert json linked connect busy transaction complete_in copy \
+         enqueue_on sqlx ends migrate",
     ),
     (
         "driver",
@@ -23,8 +26,8 @@ const ORDER: &[(&str, &str)] = &[
     ("driver/memory", "mod entries limits store steps schedules admin"),
     (
         "driver/postgres",
-        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds steps \
-         linked_ends driver",
+        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds steps links \
+         driver",
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
@@ -35,6 +38,7 @@ const ORDER: &[(&str, &str)] = &[
     ),
     ("handler/encryption", "mod key envelope"),
     ("enqueue", "await_end builder mod emit json"),
+    ("workflow", "members handle inputs mod"),
     (
         "worker",
         "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim \

@@ -1,7 +1,8 @@
 //! Workflows: jobs start once the jobs that they wait for have ended.
 
+use reveille::enqueue::{Members, Workflow};
+use reveille::handler::Inputs;
 use reveille::job::{Completed, NewJob, Payload};
-use reveille::workflow::{Inputs, Members, Workflow};
 use reveille::{Context, Job, Outcome, State, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum, ValueHint};
 use reveille::enqueue::FinishedJob;
-use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
+use reveille::job::{Enqueued, FiresOn, Payload, UniqueMode, UniqueUntil};
 use reveille::{
     Database, enqueue,
     job::{NewJob, Priority},
@@ -61,6 +62,13 @@ pub struct EnqueueCommand {
     /// Hold the unique key until the job has ended and this time has passed since it was enqueued, like 1h.
     #[arg(long, value_parser = duration, value_name = "DURATION", requires = "unique", conflicts_with = "unique_until")]
     unique_for: Option<Duration>,
+    /// Let the job wait until the jobs with these ids have ended. Of several, all must end so.
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "unique")]
+    after: Vec<i64>,
+    /// The outcome of these jobs that the job waits for. If another outcome comes, the job is cancelled; but while one
+    /// of them is dead, the job waits until that one is revived or purged.
+    #[arg(long, value_name = "OUTCOME", requires = "after", default_value = "completed", value_parser = outcomes())]
+    on: FiresOn,
     /// The key: what the job belongs to, such as a tenant.
     #[arg(long)]
     key: Option<String>,
@@ -83,7 +91,7 @@ pub struct EnqueueCommand {
     /// as members, like '{"kind": "mail", "payload": {"to": 7}, "delay": "5 minutes"}'. All are enqueued, or none.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "kind", "payload", "queue", "delay", "at", "priority", "max_attempts", "timeout", "unique", "unique_mode",
-        "unique_until", "key", "tags", "metadata", "wait",
+        "unique_until", "after", "key", "tags", "metadata", "wait",
     ], value_hint = ValueHint::FilePath)]
     from_file: Option<String>,
     /// Commit after each of this many jobs of the file, instead of once at its end.
@@ -110,6 +118,10 @@ enum UniqueUntilArg {
     Started,
     /// Until the job has ended.
     Finished,
+}
+
+fn outcomes() -> impl TypedValueParser<Value = FiresOn> {
+    PossibleValuesParser::new(FiresOn::ALL.map(FiresOn::name)).try_map(|name| name.parse::<FiresOn>())
 }
 
 impl EnqueueCommand {
@@ -154,6 +166,9 @@ impl EnqueueCommand {
         }
         if let Some(at) = self.at {
             enqueue = enqueue.at(database.admin().read_time(&at).await?);
+        }
+        if !self.after.is_empty() {
+            enqueue = enqueue.after_outcome(self.on, self.after);
         }
         let enqueued = enqueue.await?;
         if self.wait {

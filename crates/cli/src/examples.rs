@@ -14,7 +14,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "reveille enqueue",
         &[
             "reveille enqueue send_welcome '{\"user_id\": 7}' --queue mail",
-            "reveille enqueue send_report --at '2026-12-24 18:00+01' --unique-by-kind",
+            "reveille enqueue send_report --at '2026-12-24 18:00+01' --after 41,42 --on any",
             "generate | reveille enqueue --from-file -",
         ],
     ),
@@ -137,6 +137,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "reveille schedule next @monthly --count 12 --after 2026-01-01",
         ],
     ),
+    ("reveille workflow", &["reveille workflow list --state stalled", "reveille workflow show 7"]),
+    (
+        "reveille workflow list",
+        &["reveille workflow list --name nightly", "reveille workflow list --state failed --json"],
+    ),
+    ("reveille workflow show", &["reveille workflow show 7", "reveille workflow show 7 --json"]),
+    ("reveille workflow cancel", &["reveille workflow cancel 7 8"]),
+    ("reveille workflow retry", &["reveille workflow retry 7", "reveille workflow retry 7 --force"]),
     ("reveille actions", &["reveille actions", "reveille actions stop 12"]),
     ("reveille actions list", &["reveille actions list --limit 200 --json"]),
     ("reveille actions stop", &["reveille actions stop 12"]),

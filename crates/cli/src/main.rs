@@ -57,6 +57,7 @@ mod torture;
 mod watchdog;
 mod work;
 mod workers;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -150,6 +151,9 @@ enum Command {
     /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// List, show, cancel or retry workflows: sets of jobs that wait for each other.
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
     /// List who did what by the command, the dashboard or a program, or stop a change of many jobs.
     ///
     /// Each change by this command is recorded on behalf of the user of the operating system, with its host, and kept
@@ -297,6 +301,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Drain(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
         Command::Schedule(command) => command.run(connection).await,
+        Command::Workflow(command) => command.run(connection).await,
         Command::Actions(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
         Command::Doctor(command) => command.run(connection).await,

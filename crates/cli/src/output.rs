@@ -58,13 +58,26 @@ pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Prints a record as JSON with one further member: a list of records.
+pub fn print_with_list<'a>(record: &Record, name: &str, list: impl Iterator<Item = &'a Record>) -> io::Result<()> {
+    let list = list.map(object).collect::<Vec<_>>().join(",");
+    let object = object(record);
+    let members = object.strip_suffix('}').unwrap_or(&object);
+    json_line(format_args!("{members},{}:[{list}]}}", Value::from(name)))
+}
+
 /// Prints a record as JSON, with its times in UTC.
 fn json_record(record: &Record) -> io::Result<()> {
+    json_line(object(record))
+}
+
+/// Returns a record as JSON, with its times in UTC.
+fn object(record: &Record) -> String {
     let member = |(column, value): (&str, &str)| {
         let time = times::is_time(column).then(|| times::in_utc(value)).flatten();
         format!("{}:{}", Value::from(column), time.as_deref().unwrap_or(value))
     };
-    json_line(format_args!("{{{}}}", record.iter().map(member).collect::<Vec<_>>().join(",")))
+    format!("{{{}}}", record.iter().map(member).collect::<Vec<_>>().join(","))
 }
 
 /// Prints the answer to a request: with `json` the object, else the text.

@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use reveille::enqueue::Enqueuer;
+use reveille::enqueue::{Enqueuer, Members, Workflow};
 use reveille::job::{NewJob, Payload};
-use reveille::workflow::{Members, Workflow};
 use serde_json::Value;
 
 use super::BenchFigures;

@@ -53,3 +53,4 @@ mod throwaway;
 mod times;
 mod top;
 mod unique;
+mod workflow;

@@ -8,7 +8,7 @@ use crate::exec::{Folder, Worker};
 use crate::harness::{TestDatabase, database};
 
 /// The commands that only read.
-const READING: [&[&str]; 24] = [
+const READING: [&[&str]; 26] = [
     &["--help"],
     &["status"],
     &["jobs"],
@@ -22,6 +22,8 @@ const READING: [&[&str]; 24] = [
     &["metrics", "--once"],
     &["dead"],
     &["dead", "list"],
+    &["workflow", "list"],
+    &["workflow", "show", "1"],
     &["actions"],
     &["actions", "list"],
     &["queue", "limits"],
@@ -39,13 +41,14 @@ const OTHERS: &str = "actions-stop bench bench-backlog bench-delayed bench-drain
     bench-idle bench-latency bench-pipe bench-schedules bench-steady bench-unruly bench-views cancel dashboard \
     dead-purge dead-revive demo drain edit emit enqueue listen pause pipe-check prune queue queue-remove queue-set \
     resume retry schedule schedule-add schedule-pause schedule-remove schedule-resume schedule-trigger torture \
-    work workers-slots workers-stop";
+    work workers-slots workers-stop workflow workflow-cancel workflow-retry";
 
 async fn filled() -> TestDatabase {
     let database = database().await;
     let rows = "insert into reveille.jobs (kind, payload) select 'k', to_jsonb(repeat('x', 100))
             from generate_series(1, 2000);
-        insert into reveille.queues (name, max_running) values ('q', 1)";
+        insert into reveille.queues (name, max_running) values ('q', 1);
+        select reveille.enqueue_workflow('w', '[{\"name\": \"a\", \"kind\": \"k\"}]')";
     database.run(rows).await;
     database
 }
@@ -103,10 +106,10 @@ async fn changes_are_made_to_the_end_without_a_reader() {
     let left = "select (select count(*) from reveille.jobs) || ' ' || (select count(*) from reveille.queues)";
     for (arguments, status, expected) in [
         // One of these jobs is unknown.
-        (&["cancel", "1", "99999", "2", "3"][..], 1, "1997 1"),
-        (&["edit", "4", "99999", "5", "--queue", "other"], 1, "1997 1"),
-        (&["cancel", "--queue", "other"], 0, "1995 1"),
-        (&["queue", "remove", "q"], 0, "1995 0"),
+        (&["cancel", "1", "99999", "2", "3"][..], 1, "1998 1"),
+        (&["edit", "4", "99999", "5", "--queue", "other"], 1, "1998 1"),
+        (&["cancel", "--queue", "other"], 0, "1996 1"),
+        (&["queue", "remove", "q"], 0, "1996 0"),
         (&["cancel", "--all", "--yes"], 0, "0 0"),
         (&["enqueue", "--from-file", "-"], 0, "1 0"),
     ] {

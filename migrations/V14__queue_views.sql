@@ -1,5 +1,29 @@
--- Blocked jobs in the views: their number by queue, the columns that lists of them show, and what each job of a
--- workflow waits for. The views get further columns at their ends.
+-- The views of queues, with the number of blocked jobs.
+
+-- Any role can call this function. The planner's statistics show a role only the columns that it may read, so without
+-- a right to read `available_at` the share is 0.5.
+create function reveille.expected_waiting(out jobs double precision, out due_share double precision)
+    language sql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select
+        (select reltuples from pg_class where oid = 'reveille.jobs_claim'::regclass),
+        coalesce((
+            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
+            from pg_stats as stats
+            cross join lateral (
+                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
+                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
+            ) as common
+            cross join lateral (
+                select avg((bound <= now())::int) as due
+                from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            ) as others
+            where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
+        ), 0.5)
+$$;
+comment on function reveille.expected_waiting() is
+    'Returns the number of waiting jobs and the share of due jobs among them, by the planner''s statistics.';
 
 create or replace view reveille.known_queues as
 with recursive waiting as (
@@ -209,80 +233,3 @@ cross join lateral (
 ) as blocked;
 comment on column reveille.queue_stats.blocked is
     'The number of blocked jobs, counted up to 10,000: they wait for the ends of other jobs.';
-
-create or replace view reveille.blocked_jobs_overview as
-select
-    blocked.id, blocked.queue, blocked.kind, blocked.workflow, members.name, blocked.needs,
-    array(
-        select dependencies.on_job from reveille.dependencies
-        where dependencies.waiter = blocked.id and dependencies.state in ('open', 'held')
-        order by dependencies.label
-        limit 10
-    ) as waits_for,
-    exists (
-        select from reveille.dependencies where dependencies.waiter = blocked.id and dependencies.state = 'held'
-    ) as is_held,
-    blocked.created_at, blocked.priority, blocked.max_attempts, blocked.key, blocked.tags, blocked.available_at,
-    blocked.delay, blocked.timeout, blocked.parent_id, blocked.schedule_id
-from reveille.blocked_jobs as blocked
-left join reveille.workflow_jobs as members on members.job = blocked.id;
-comment on column reveille.blocked_jobs_overview.priority is '0 urgent, 1 high, 2 normal, 3 low.';
-comment on column reveille.blocked_jobs_overview.max_attempts is
-    'The number of failures at which the job becomes a dead job.';
-comment on column reveille.blocked_jobs_overview.key is 'The key: what the job belongs to, such as a tenant.';
-comment on column reveille.blocked_jobs_overview.tags is 'Free labels.';
-comment on column reveille.blocked_jobs_overview.available_at is
-    'The earliest due time; null: the time at which the job is no longer blocked.';
-comment on column reveille.blocked_jobs_overview.delay is
-    'The time from the end of the block to the due time; null: none.';
-comment on column reveille.blocked_jobs_overview.timeout is
-    'The longest run time of one attempt; null: the worker''s setting.';
-comment on column reveille.blocked_jobs_overview.parent_id is 'The id of the job whose handler enqueued this job.';
-comment on column reveille.blocked_jobs_overview.schedule_id is 'The schedule that enqueued the job.';
-
-create or replace view reveille.workflow_job_status as
-select
-    members.workflow, members.name, members.job,
-    case
-        when members.outcome is not null then members.outcome
-        when blocked.id is not null then 'blocked'
-        when live.reserved_at is not null then 'running'
-        when live.available_at > now() then 'delayed'
-        when live.id is not null then 'ready'
-        else 'ended'
-    end as state,
-    coalesce(blocked.queue, live.queue) as queue, coalesce(blocked.kind, live.kind) as kind, live.failures,
-    members.ended_at,
-    array(
-        select
-            coalesce(
-                (
-                    select others.name from reveille.workflow_jobs as others
-                    where others.job = dependencies.on_job and others.workflow = members.workflow
-                ),
-                dependencies.on_job::text
-            )
-        from (
-            select on_job, label from reveille.dependencies
-            where dependencies.waiter = members.job
-            order by label
-            limit 100
-        ) as dependencies
-        order by dependencies.label
-    ) as prerequisites,
-    array(
-        select dependencies.fires_on from reveille.dependencies
-        where dependencies.waiter = members.job
-        order by dependencies.label
-        limit 100
-    ) as fires_on
-from reveille.workflow_jobs as members
-left join reveille.blocked_jobs as blocked on blocked.id = members.job
-left join reveille.jobs as live on live.id = members.job;
-comment on column reveille.workflow_job_status.prerequisites is
-    'The names of up to 100 jobs that the job waits for or has waited for; for a job outside the workflow, its id.';
-comment on column reveille.workflow_job_status.fires_on is
-    'The outcome that the job waits for, for each of these: `completed`, `dead`, `cancelled` or `any`.';
-
-create index workflows_by_name on reveille.workflows (name, id);
-create index workflows_by_state on reveille.workflows (state, id);
