@@ -1,4 +1,4 @@
--- Lists workflows, newest first, without their inputs and results.
+-- Lists workflows, newest first.
 --
 --   $1 text    the name; null: any
 --   $2 text    the state; null: any

@@ -60,6 +60,7 @@ mod slices;
 mod sort;
 mod views;
 mod workers;
+mod workflow_row;
 mod workflows;
 
 use actor::Actor;
@@ -83,9 +84,8 @@ pub use schedules::ScheduleRow;
 pub use sort::Sort;
 pub use views::View;
 pub use workers::WorkerRow;
-pub use workflows::{
-    Prerequisite, RetriedJob, WorkflowFilter, WorkflowJobRow, WorkflowJobState, WorkflowRow, WorkflowState,
-};
+pub use workflow_row::{Prerequisite, WorkflowJobRow, WorkflowJobState, WorkflowRow, WorkflowState};
+pub use workflows::{RetriedJob, WorkflowFilter, WorkflowValues};
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].
 #[derive(Debug, Clone)]

@@ -57,7 +57,9 @@ async fn workflows_are_listed_by_name_and_state_newest_first() {
     let workflow = admin.workflow(1).await.unwrap().unwrap();
     let counts = (workflow.jobs, workflow.blocked, workflow.completed, workflow.dead, workflow.live);
     assert_eq!((workflow.state, counts), (WorkflowState::Stalled, (3, 1, 1, 1, 0)));
-    assert_eq!(workflow.input().unwrap().as_bytes(), b"{}");
+    let values = admin.workflow_values(2).await.unwrap().unwrap();
+    assert_eq!((values.input.as_bytes(), values.result), (&b"{}"[..], None));
+    assert!(admin.workflow_values(3).await.unwrap().is_none());
     assert!(admin.workflow(3).await.unwrap().is_none());
 }
 

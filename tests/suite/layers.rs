@@ -53,7 +53,7 @@ const ORDER: &[(&str, &str)] = &[
     (
         "admin",
         "mod iso_time record rights views overview actor actions filter edit runs slices job_row sort jobs page recent \
-         follow bulk dead_jobs enqueue prune history queues schedules workers workflows doctor \
+         follow bulk dead_jobs enqueue prune history queues schedules workers workflow_row workflows doctor \
          metrics http",
     ),
     ("admin/bulk", "action start mod count step"),
