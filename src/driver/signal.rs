@@ -30,7 +30,8 @@ pub enum Signal {
     Pause(String),
     /// A user may have asked this worker to shut down.
     Stop(i64),
-    /// A linked job may have ended: a job that others wait for, or that belongs to a workflow.
+    /// A linked job may have ended: a job that others wait for, or that belongs to a workflow. Or an event may have
+    /// come for which a job waits.
     LinkedEnd,
 }
 

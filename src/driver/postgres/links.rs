@@ -29,8 +29,8 @@ impl Postgres {
         self.linked_ends.notified().await;
     }
 
-    /// Applies ends of linked jobs, and pairs events with the jobs that wait for them. Returns whether there may be more.
-    /// Ends that other sessions have locked are left.
+    /// Applies ends of linked jobs, and pairs events with the jobs that wait for them. Returns whether there may be
+    /// more. Ends that other sessions have locked are left.
     pub(crate) async fn apply_linked_ends(&self) -> Result<bool> {
         let (sql, params) = (&self.statements.apply_linked_ends, &[(&MOST as _, Type::INT4)]);
         let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "apply the ends of linked jobs", sql, params).await?;
