@@ -172,7 +172,8 @@ comment on column reveille.dependencies.waiter is 'The job that waits.';
 comment on column reveille.dependencies.on_job is 'The prerequisite: the job that is waited for.';
 comment on column reveille.dependencies.label is 'The name under which the waiting job reads the result of the other.';
 comment on column reveille.dependencies.fires_on is
-    'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped jobs count as cancelled.';
+    'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped jobs count as '
+    'cancelled.';
 comment on column reveille.dependencies.on_dead is
     'What a dead prerequisite does to a dependency on `completed`: `hold`: it waits until that job is revived or '
     'purged; `cancel`: it is skipped.';
@@ -351,10 +352,13 @@ begin
 end
 $$;
 comment on function reveille.cancel(bigint) is
-    'Cancels a job. Returns `cancelled` (the job was waiting or blocked, and has now ended), `requested` (the job is running, and '
-    'its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
+    'Cancels a job. Returns `cancelled` (the job was waiting or blocked, and has now ended), `requested` (the job is '
+    'running, and its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or '
+    '`unknown`.';
 
-create or replace function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
+create or replace function reveille.await(
+    id bigint, out state text, out reason text, out result jsonb, out errors jsonb
+)
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off

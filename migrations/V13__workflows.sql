@@ -207,7 +207,8 @@ begin
     end if;
     select case
         when edges.name is null
-        then format('job %s: %s is neither a name nor an object with the key "name"', given.name, left(edges.edge::text, 60))
+        then format('job %s: %s is neither a name nor an object with the key "name"', given.name,
+            left(edges.edge::text, 60))
         when edges.id is not null or jsonb_typeof(edges.edge) = 'object'
             and edges.edge - array['name', 'label', 'fires_on', 'on_dead'] <> '{}'
         then format('job %s: %s has another key than "name", "label", "fires_on" and "on_dead"', given.name,
@@ -508,7 +509,8 @@ begin
     )
     select
         ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts,
-        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first, given_workflow, coalesce(waiting.cleanup, false),
+        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first,
+        given_workflow, coalesce(waiting.cleanup, false),
         case when new.job ->> 'available_at' is not null then new.due end,
         case when new.job ->> 'delay' is not null then new.due - now() end,
         new.key, new.timeout, new.tags, new.metadata, new.parent_id, given_schedule
@@ -682,8 +684,8 @@ end
 $$;
 comment on function reveille.open_workflow(text, text, jsonb, bigint, bigint) is
     'Begins a workflow that is filled in parts, by reveille.add_to_workflow. Jobs that wait for others do not start '
-    'before reveille.seal_workflow. If a workflow of the name with the unique_key has not ended, `existed` is true, and '
-    '`id` is that workflow''s.';
+    'before reveille.seal_workflow. If a workflow of the name with the unique_key has not ended, `existed` is true, '
+    'and `id` is that workflow''s.';
 
 create function reveille.add_to_workflow(workflow bigint, jobs jsonb) returns bigint[]
     language plpgsql volatile security definer
@@ -704,8 +706,8 @@ begin
     if jsonb_array_length(jobs) > 10000 then
         raise exception 'a call takes at most 10000 jobs, not %', jsonb_array_length(jobs)
             using errcode = 'program_limit_exceeded',
-                  hint = 'In one transaction, call reveille.open_workflow, then reveille.add_to_workflow for each 10000 '
-                         'jobs, then reveille.seal_workflow.';
+                  hint = 'In one transaction, call reveille.open_workflow, then reveille.add_to_workflow for each '
+                         '10000 jobs, then reveille.seal_workflow.';
     end if;
     refusal := reveille.refusal_of_linked_jobs(workflow, jobs, reveille.largest_payload());
     if refusal is not null then
@@ -717,12 +719,12 @@ begin
 end
 $$;
 comment on function reveille.add_to_workflow(bigint, jsonb) is
-    'Adds up to 10,000 jobs to a workflow that has not ended, in the caller''s transaction. The keys of a job are those '
-    'of reveille.enqueue_json without the unique key, and `name`, which is required; `after`: the names of the jobs '
-    'that it waits for; `before`: the names of new or blocked jobs that are to wait for it too; `fires_on`, `on_dead` and '
-    '`wait_for` as in reveille.enqueue_after. An element of `after` or `before` can be an object with the keys `name`, '
-    '`label`, `fires_on` and `on_dead`. In a workflow that is not sealed, a job with the key `after`, even an empty '
-    'one, starts only after the seal. Returns the ids, in the order of the jobs.';
+    'Adds up to 10,000 jobs to a workflow that has not ended, in the caller''s transaction. The keys of a job are '
+    'those of reveille.enqueue_json without the unique key, and `name`, which is required; `after`: the names of the '
+    'jobs that it waits for; `before`: the names of new or blocked jobs that are to wait for it too; `fires_on`, '
+    '`on_dead` and `wait_for` as in reveille.enqueue_after. An element of `after` or `before` can be an object with '
+    'the keys `name`, `label`, `fires_on` and `on_dead`. In a workflow that is not sealed, a job with the key '
+    '`after`, even an empty one, starts only after the seal. Returns the ids, in the order of the jobs.';
 
 create function reveille.seal_workflow(workflow bigint) returns boolean
     language plpgsql volatile security definer
@@ -1151,7 +1153,8 @@ end
 $$;
 comment on function reveille.apply_linked_ends(int) is
     'Applies up to `most` ends of linked jobs: starts or skips the jobs that wait for them, and counts them in their '
-    'workflows. Cancels up to `most` jobs of workflows that are being cancelled. Returns the number of changes. Call this again until it returns 0. For workers.';
+    'workflows. Cancels up to `most` jobs of workflows that are being cancelled. Returns the number of changes. Call '
+    'this again until it returns 0. For workers.';
 
 create function reveille.linked_work_waits() returns boolean
     language sql stable
@@ -1248,8 +1251,8 @@ end
 $$;
 comment on function reveille.cancel_workflow(bigint) is
     'Cancels a workflow: no blocked job of it starts any more, workers cancel its jobs, and the handlers of running '
-    'jobs are asked to stop. Jobs that wait for any end or for a cancellation alone still run. Returns the state of the '
-    'workflow: `cancelling`, or the state in which it has ended, or `unknown`.';
+    'jobs are asked to stop. Jobs that wait for any end or for a cancellation alone still run. Returns the state of '
+    'the workflow: `cancelling`, or the state in which it has ended, or `unknown`.';
 
 create function reveille.retry_workflow(id bigint, forced boolean default false)
     returns table (name text, job bigint, answer text)
@@ -1301,7 +1304,8 @@ as $$
         limit 1
     ) as finished on true
     left join lateral (
-        select 'dead' as outcome from reveille.dead_jobs where dead_jobs.id = dependencies.on_job and members.job is null
+        select 'dead' as outcome from reveille.dead_jobs
+        where dead_jobs.id = dependencies.on_job and members.job is null
     ) as dead on true
     where dependencies.waiter = inputs.job and dependencies.label > after_label
         and (only_label is null or dependencies.label = only_label)

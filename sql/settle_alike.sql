@@ -17,8 +17,8 @@
 -- Returns one row if any job was settled. settled: the ids of the settled jobs; null: all jobs were settled.
 --
 -- The other jobs are not settled here: their reservations no longer stand, or they are awaited, limited or linked, or
--- they have another tuple id. The worker gives them to sql/settle_finished.sql. If there are any, the counters get only the
--- settled jobs' share of the sums.
+-- they have another tuple id. The worker gives them to sql/settle_finished.sql. If there are any, the counters get only
+-- the settled jobs' share of the sums.
 --
 -- No index serves a condition of the fence, so the planner can only start from the tuple ids.
 with ended as (

@@ -9,8 +9,8 @@
 --   $7 double precision[]  the run time of each job in seconds
 --   $8 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
 --
--- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer stand. Notifies the ends of awaited
--- jobs.
+-- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer
+-- stand. Notifies the ends of awaited jobs.
 --
 -- Each job is found by its id, as in sql/settle_finished.sql. As in sql/rescue.sql, odd rows get valid values, and a
 -- job gets a fresh id if another dead job has its id.

@@ -11,8 +11,8 @@
 --   $9 double precision    the seconds to add to the time of the counters, which have one row per 10 seconds: 0, or a
 --                          few to choose another row, if another session may have locked the current row
 --
--- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer stand. Notifies the ends of awaited
--- jobs.
+-- Returns one row per settled job: its id, and whether the job is linked. The reservations of the other jobs no longer
+-- stand. Notifies the ends of awaited jobs.
 --
 -- This statement must find each job by its id even with a plan that was made while the table was empty, because a
 -- session keeps its first plan. It therefore joins nothing by id, and `is not distinct from` keeps the planner from
@@ -26,9 +26,9 @@ with ended as (
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
     -- The columns that the queries below read of each row stand first: a column costs more the further back it stands.
     returning
-        id, awaited, limited, linked, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload,
-        priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress,
-        parent_id, schedule_id
+        id, awaited, limited, linked, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind,
+        payload, priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors,
+        progress, parent_id, schedule_id
 ), history as (
     insert into reveille.finished_jobs (
         day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,

@@ -26,15 +26,17 @@ with mine as materialized (
 ), lost as materialized (
     select distinct on (job) job, was_dead
     from expected
-    where not exists (select from reveille.jobs where jobs.id = expected.job)
-        and not exists (select from reveille.blocked_jobs where blocked_jobs.id = expected.job)
-        and not exists (select from reveille.dead_jobs where dead_jobs.id = expected.job)
-        and not exists (select from reveille.linked_ends where linked_ends.job = expected.job)
+    -- Each job is looked for by its id: a join could read the whole tables.
+    where (select jobs.id from reveille.jobs where jobs.id = expected.job) is null
+        and (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = expected.job) is null
+        and (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = expected.job) is null
+        and (select linked_ends.job from reveille.linked_ends where linked_ends.job = expected.job) is null
     limit $1
 ), noted as (
     insert into reveille.linked_ends (job, outcome, result)
     select
-        lost.job, coalesce(finished.outcome, case when lost.was_dead then 'purged' else 'cancelled' end), finished.result
+        lost.job, coalesce(finished.outcome, case when lost.was_dead then 'purged' else 'cancelled' end),
+        finished.result
     from lost
     left join lateral (
         select outcome, result from reveille.finished_jobs where finished_jobs.id = lost.job limit 1

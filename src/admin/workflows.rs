@@ -40,7 +40,8 @@ pub struct RetriedJob {
 }
 
 impl Admin {
-    /// Lists at most `limit` workflows that pass the filter, newest first. A workflow is kept for 30 days after its end.
+    /// Lists at most `limit` workflows that pass the filter, newest first. A workflow is kept for 30 days after its
+    /// end.
     ///
     /// # Errors
     /// The server's error.
@@ -101,7 +102,8 @@ impl Admin {
     /// Cancels a workflow: no job of it starts any more, and workers cancel its jobs. Jobs that wait for any end or for
     /// a cancellation alone still run.
     ///
-    /// Returns the state of the workflow: [`Cancelling`](WorkflowState::Cancelling), or the state in which it has ended;
+    /// Returns the state of the workflow: [`Cancelling`](WorkflowState::Cancelling), or the state in which it has
+    /// ended;
     /// `None` if no workflow has this id.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! A workflow that was enqueued: adding jobs to it.
 
+use super::members::Members;
 use crate::database::EnqueueOn;
 use crate::enqueue::Enqueuer;
 use crate::error::{Error, Result};
 use crate::handler::Context;
 use crate::job::Enqueued;
 use crate::job::linked::{LinkedJobs, Target};
-use crate::workflow::Members;
 
 /// A workflow that was enqueued. Jobs can be added to it until it has ended.
 #[derive(Clone)]

@@ -63,6 +63,7 @@ CREATE FUNCTION reveille.apply_linked_ends(most integer DEFAULT 1000) RETURNS in
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET jit TO 'off'
@@ -72,6 +73,7 @@ declare
     taken bigint[];
     touched bigint[];
     waiters bigint[];
+    over bigint[];
     decided int;
     applied int;
     cancelled int;
@@ -83,7 +85,9 @@ begin
         join reveille.workflows on workflows.id = members.workflow
         order by ends.ended_at
         limit most
-        for update of ends, workflows skip locked
+        -- In this order: otherwise an end would stay locked whose workflow another worker has locked, and that worker
+        -- could not apply the end in its next call.
+        for update of workflows, ends skip locked
     ), of_others as materialized (
         select ends.job
         from reveille.linked_ends as ends
@@ -109,7 +113,9 @@ begin
             cross join lateral (
                 select case ends.outcome when 'revived' then null when 'purged' then 'cancelled' else ends.outcome end
             ) as outcomes (outcome)
-            where ends.job = any (taken) and (members.outcome is distinct from outcomes.outcome or ends.was_blocked)
+            where ends.job = any (taken) and (
+                members.outcome is distinct from outcomes.outcome or ends.was_blocked or ends.outcome = 'revived'
+            )
         ), noted as (
             update reveille.workflow_jobs as members
             set outcome = changed.outcome,
@@ -152,7 +158,6 @@ begin
             where ends.job = any (taken) and dependencies.state in ('open', 'held')
                 and dependencies.state
                     <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
-            order by dependencies.waiter
             limit most
             for update of blocked_jobs skip locked
         ), decided as (
@@ -219,7 +224,10 @@ begin
                 and not exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.waiter)
                 and not exists (select from reveille.workflow_jobs where workflow_jobs.job = dependencies.waiter)
         )
-        select count(*) into applied from gone;
+        select count(*), array_agg(gone.job) filter (where gone.outcome in ('completed', 'cancelled', 'purged'))
+        into applied, over
+        from gone;
+        perform reveille.forget_steps(over) where over is not null;
         perform reveille.update_workflows(touched) where touched is not null;
     end if;
     cancelled := reveille.cancel_members(most);
@@ -417,19 +425,23 @@ begin
     for workflow in
         select id, cancelled_up_to from reveille.workflows
         where state = 'cancelling' and finished_at is null
+            and (jobs = 0 or exists (
+                select from reveille.workflow_jobs as members
+                where members.workflow = workflows.id and members.name > coalesce(cancelled_up_to, '')
+            ))
         order by id
         limit 10
         for no key update skip locked
     loop
         up_to := workflow.cancelled_up_to;
         for member in
-            select job, name, cleanup or coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as is_left
+            select job, name, cleanup, coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as has_ended
             from reveille.workflow_jobs
             where workflow_jobs.workflow = workflow.id and name > coalesce(workflow.cancelled_up_to, '')
             order by name
             limit most - seen
         loop
-            if not member.is_left then
+            if not member.has_ended then
                 -- If another session has locked the job, a later call goes on from here.
                 perform from reveille.blocked_jobs where id = member.job for update skip locked;
                 if not found then
@@ -439,7 +451,12 @@ begin
                         or exists (select from reveille.blocked_jobs where id = member.job)
                     );
                 end if;
-                perform reveille.cancel(member.job);
+                if member.cleanup then
+                    -- The job may have waited for the seal alone.
+                    perform reveille.settle_blocked(array[member.job]);
+                else
+                    perform reveille.cancel(member.job);
+                end if;
             end if;
             seen := seen + 1;
             up_to := member.name;
@@ -473,7 +490,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel_workflow(id bigint) IS 'Cancels a workflow: no job of it starts any more, workers cancel its jobs, and the handlers of running jobs are asked to stop. Jobs that wait for any end or for a cancellation alone still run. Returns the state of the workflow: `cancelling`, or the state in which it has ended, or `unknown`.';
+COMMENT ON FUNCTION reveille.cancel_workflow(id bigint) IS 'Cancels a workflow: no blocked job of it starts any more, workers cancel its jobs, and the handlers of running jobs are asked to stop. Jobs that wait for any end or for a cancellation alone still run. Returns the state of the workflow: `cancelling`, or the state in which it has ended, or `unknown`.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -828,6 +845,27 @@ CREATE FUNCTION reveille.dependency_state(fires_on text, on_dead text, outcome t
 $$;
 
 COMMENT ON FUNCTION reveille.dependency_state(fires_on text, on_dead text, outcome text) IS 'Returns the state of a dependency after its prerequisite has ended with an outcome. A met or skipped dependency keeps its state.';
+
+CREATE FUNCTION reveille.emit(event text, payload jsonb DEFAULT 'null'::jsonb) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into reveille.events (name, payload) values (emit.event, coalesce(emit.payload, 'null'))
+    on conflict do nothing;
+    if not found then
+        return false;
+    end if;
+    -- A worker pairs the event with the jobs that wait for it. If no notification comes, the workers' next heartbeats
+    -- find the event.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.linked', '');
+    end if;
+    return true;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.emit(event text, payload jsonb) IS 'Emits an event: jobs that wait for it are due at once, and jobs that wait for it later go on at once. Returns true for the first emit of a name; later emits change nothing. An event is kept for 30 days.';
 
 CREATE FUNCTION reveille.end_blocked(ids bigint[], outcome text) RETURNS integer
     LANGUAGE plpgsql
@@ -1226,6 +1264,46 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.enqueue_workflow_parts(name text, parts jsonb[], unique_key text, input jsonb, parent_id bigint, seal boolean, OUT id bigint, OUT existed boolean) IS 'Enqueues a workflow whose jobs come in arrays of up to 10,000 jobs. See reveille.enqueue_workflow.';
+
+CREATE FUNCTION reveille.expected_waiting(OUT jobs double precision, OUT due_share double precision) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select
+        (select reltuples from pg_class where oid = 'reveille.jobs_claim'::regclass),
+        coalesce((
+            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
+            from pg_stats as stats
+            cross join lateral (
+                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
+                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
+            ) as common
+            cross join lateral (
+                select avg((bound <= now())::int) as due
+                from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            ) as others
+            where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
+        ), 0.5)
+$$;
+
+COMMENT ON FUNCTION reveille.expected_waiting(OUT jobs double precision, OUT due_share double precision) IS 'Returns the number of waiting jobs and the share of due jobs among them, by the planner''s statistics.';
+
+CREATE FUNCTION reveille.forget_steps(jobs bigint[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    gone bigint;
+begin
+    delete from reveille.waits where waits.job = any (forget_steps.jobs);
+    delete from reveille.steps where steps.job = any (forget_steps.jobs);
+    get diagnostics gone = row_count;
+    return gone;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.forget_steps(jobs bigint[]) IS 'Deletes the steps and waits of these jobs, which have ended. Returns the number of steps.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2688,7 +2766,10 @@ begin
     if exists (select from reveille.workflows where workflows.id = given_workflow and workflows.jobs = 0) then
         raise exception 'a workflow needs at least one job' using errcode = 'invalid_parameter_value';
     end if;
-    perform from reveille.blocked_jobs where blocked_jobs.workflow = given_workflow order by blocked_jobs.id for update;
+    perform from reveille.blocked_jobs
+    where blocked_jobs.workflow = given_workflow and (needs <= 0 or chances < needs)
+    order by blocked_jobs.id
+    for update;
     perform reveille.settle_blocked(array(
         select blocked_jobs.id from reveille.blocked_jobs
         where blocked_jobs.workflow = given_workflow and (needs <= 0 or chances < needs)
@@ -2817,6 +2898,10 @@ begin
         return;
     exception when others then
         get stacked diagnostics code = returned_sqlstate, message = message_text;
+        -- What says nothing about the jobs is tried again: deadlocks, missing resources, locks, stops of the server.
+        if left(code, 2) in ('40', '53', '57', '58') or code = '55P03' then
+            raise;
+        end if;
     end;
     if cardinality(ids) > 1 then
         foreach one in array ids loop
@@ -2837,6 +2922,8 @@ begin
         parent_id, schedule_id, 'undecodable', true
     from reveille.blocked_jobs
     where blocked_jobs.id = ids[1];
+    perform pg_notify('reveille.finished', id || ' dead') from reveille.blocked_jobs
+    where blocked_jobs.id = ids[1] and awaited and pg_notification_queue_usage() < 0.9;
     delete from reveille.blocked_jobs where blocked_jobs.id = ids[1];
     perform reveille.note_end(ids[1], 'dead', true);
 end
@@ -2880,10 +2967,14 @@ declare
     is_sealed boolean := true;
     ids bigint[];
     existing record;
+    blocked bigint[] := '{}';
+    one bigint;
+    has_waiters boolean := false;
     added record;
 begin
-    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler may
-    -- complete its job in a transaction, and add to the workflow in the same one.
+    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler
+    -- may complete its job in a transaction, and add to the workflow in the same one. Blocked jobs of the workflow are
+    -- locked last, as the seal locks them. They move only under the lock of the workflow.
     for existing in
         select distinct on (named.id) named.id, edges.direction
         from reveille.read_dependencies(jobs) as edges
@@ -2896,10 +2987,13 @@ begin
         where named.id is not null
         order by named.id
     loop
-        case existing.direction
-            when 'after' then perform reveille.link_prerequisite(existing.id);
-            else perform from reveille.blocked_jobs where blocked_jobs.id = existing.id for update;
-        end case;
+        if given_workflow is not null
+            and exists (select from reveille.blocked_jobs where blocked_jobs.id = existing.id)
+        then
+            blocked := blocked || existing.id;
+        elsif existing.direction = 'after' then
+            perform reveille.link_prerequisite(existing.id);
+        end if;
     end loop;
     if given_workflow is not null then
         -- This lock keeps workers from applying ends of this workflow until the caller commits.
@@ -2914,6 +3008,9 @@ begin
                 'does not exist'
             ) using errcode = 'object_not_in_prerequisite_state', hint = 'Enqueue another workflow.';
         end if;
+        foreach one in array blocked loop
+            perform reveille.link_prerequisite(one);
+        end loop;
     end if;
     ids := array(select nextval('reveille.jobs_id_seq') from generate_series(1, count));
 
@@ -2954,6 +3051,7 @@ begin
         group by dependencies.waiter
         order by dependencies.waiter
     loop
+        has_waiters := true;
         update reveille.blocked_jobs
         set needs = needs + case when needs_one then 0 else added.dependencies end,
             chances = chances + added.dependencies,
@@ -2973,6 +3071,11 @@ begin
         where members.job = added.waiter and blocked_jobs.id = added.waiter
             and members.cleanup <> blocked_jobs.cleanup;
     end loop;
+
+    if has_waiters and reveille.wait_in_a_circle(ids) then
+        raise exception 'a job would wait for itself, by way of jobs that are blocked already'
+            using errcode = 'invalid_parameter_value';
+    end if;
 
     with waiting as (
         select dependencies.waiter, count(*) as dependencies,
@@ -3266,7 +3369,11 @@ begin
                 select members.result
                 from reveille.workflow_jobs as members
                 where members.workflow = workflows.id and members.outcome = 'completed'
-                    and not exists (select from reveille.dependencies where dependencies.on_job = members.job)
+                    and not exists (
+                        select from reveille.dependencies
+                        join reveille.workflow_jobs as waiters on waiters.job = dependencies.waiter
+                        where dependencies.on_job = members.job and waiters.workflow = workflows.id
+                    )
                 limit 2
             ) as sinks
         ) end
@@ -3298,6 +3405,40 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.update_workflows(ids bigint[]) IS 'Brings the states of workflows up to date with their counts. The caller has locked their rows.';
+
+CREATE FUNCTION reveille.wait_in_a_circle(ids bigint[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_nestloop TO 'on'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    -- With `offset 0`, the dependencies of each job are found in an index, whatever the planner expects.
+    with recursive needed (waiter, job) as (
+        select found.waiter, added.id
+        from unnest(ids) as added (id)
+        cross join lateral (
+            select dependencies.waiter from reveille.dependencies where dependencies.on_job = added.id offset 0
+        ) as found
+        where (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = found.waiter) is not null
+        union
+        select needed.waiter, found.on_job
+        from needed
+        cross join lateral (
+            select dependencies.on_job from reveille.dependencies
+            where dependencies.waiter = needed.job and dependencies.state in ('open', 'held')
+            offset 0
+        ) as found
+        -- A job that has started waits for nothing any more. The new jobs are not in reveille.workflow_jobs yet.
+        where needed.job <> needed.waiter and (
+            (select members.job from reveille.workflow_jobs as members where members.job = needed.job) is null
+            or (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = needed.job) is not null
+        )
+    )
+    select exists (select from needed where waiter = job)
+$$;
+
+COMMENT ON FUNCTION reveille.wait_in_a_circle(ids bigint[]) IS 'True if a blocked job that is to wait for one of these new jobs would wait for itself.';
 
 CREATE TABLE reveille.actions (
     id bigint NOT NULL,
@@ -3536,7 +3677,7 @@ COMMENT ON COLUMN reveille.dependencies.on_job IS 'The prerequisite: the job tha
 
 COMMENT ON COLUMN reveille.dependencies.label IS 'The name under which the waiting job reads the result of the other.';
 
-COMMENT ON COLUMN reveille.dependencies.fires_on IS 'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped and purged jobs count as cancelled.';
+COMMENT ON COLUMN reveille.dependencies.fires_on IS 'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped jobs count as cancelled.';
 
 COMMENT ON COLUMN reveille.dependencies.on_dead IS 'What a dead prerequisite does to a dependency on `completed`: `hold`: it waits until that job is revived or purged; `cancel`: it is skipped.';
 
@@ -3585,7 +3726,16 @@ CREATE VIEW reveille.blocked_jobs_overview AS
     (EXISTS ( SELECT
            FROM reveille.dependencies
           WHERE ((dependencies.waiter = blocked.id) AND (dependencies.state = 'held'::text)))) AS is_held,
-    blocked.created_at
+    blocked.created_at,
+    blocked.priority,
+    blocked.max_attempts,
+    blocked.key,
+    blocked.tags,
+    blocked.available_at,
+    blocked.delay,
+    blocked.timeout,
+    blocked.parent_id,
+    blocked.schedule_id
    FROM (reveille.blocked_jobs blocked
      LEFT JOIN reveille.workflow_jobs members ON ((members.job = blocked.id)));
 
@@ -3608,6 +3758,24 @@ COMMENT ON COLUMN reveille.blocked_jobs_overview.waits_for IS 'Up to ten of the 
 COMMENT ON COLUMN reveille.blocked_jobs_overview.is_held IS 'True if one of these jobs is dead.';
 
 COMMENT ON COLUMN reveille.blocked_jobs_overview.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.max_attempts IS 'The number of failures at which the job becomes a dead job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.key IS 'The key: what the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.available_at IS 'The earliest due time; null: the time at which the job is no longer blocked.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.delay IS 'The time from the end of the block to the due time; null: none.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.parent_id IS 'The id of the job whose handler enqueued this job.';
+
+COMMENT ON COLUMN reveille.blocked_jobs_overview.schedule_id IS 'The schedule that enqueued the job.';
 
 CREATE TABLE reveille.chores (
     name text NOT NULL,
@@ -3886,6 +4054,28 @@ COMMENT ON COLUMN reveille.ends.queue IS 'The queue of a job that reveille.compl
 COMMENT ON COLUMN reveille.ends.worker IS 'The worker for which reveille.complete_in completed the job; else null.';
 
 COMMENT ON COLUMN reveille.ends.attempt IS 'The attempt in which reveille.complete_in completed the job; else null.';
+
+CREATE TABLE reveille.events (
+    name text NOT NULL,
+    payload jsonb DEFAULT 'null'::jsonb NOT NULL,
+    emitted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone DEFAULT (clock_timestamp() + '30 days'::interval) NOT NULL,
+    seen boolean DEFAULT false NOT NULL,
+    CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
+    CONSTRAINT payload_is_at_most_8_kib CHECK ((octet_length((payload)::text) <= 8192))
+);
+
+COMMENT ON TABLE reveille.events IS 'Events that were emitted. The first emit of a name wins, until upkeep deletes the event 30 days later.';
+
+COMMENT ON COLUMN reveille.events.name IS 'The event''s name.';
+
+COMMENT ON COLUMN reveille.events.payload IS 'The event''s payload: any JSON, at most 8 KiB of text.';
+
+COMMENT ON COLUMN reveille.events.emitted_at IS 'The time at which the event was emitted.';
+
+COMMENT ON COLUMN reveille.events.until IS 'The time after which upkeep deletes the event, unless a job still waits for it.';
+
+COMMENT ON COLUMN reveille.events.seen IS 'True once a pass over events and waits has paired the row with all waits that were there.';
 
 CREATE TABLE reveille.jobs (
     id bigint NOT NULL,
@@ -4550,6 +4740,19 @@ CREATE VIEW reveille.known_queues AS
                  LIMIT 1) AS queue
            FROM parked
           WHERE (parked.queue IS NOT NULL)
+        ), blocked AS (
+        ( SELECT blocked_jobs.queue
+           FROM reveille.blocked_jobs
+          ORDER BY blocked_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT blocked_jobs.queue
+                   FROM reveille.blocked_jobs
+                  WHERE (blocked_jobs.queue > blocked.queue)
+                  ORDER BY blocked_jobs.queue
+                 LIMIT 1) AS queue
+           FROM blocked
+          WHERE (blocked.queue IS NOT NULL)
         ), dead AS (
         ( SELECT dead_jobs.queue
            FROM reveille.dead_jobs
@@ -4585,6 +4788,10 @@ UNION
    FROM parked
   WHERE (parked.queue IS NOT NULL)
 UNION
+ SELECT blocked.queue
+   FROM blocked
+  WHERE (blocked.queue IS NOT NULL)
+UNION
  SELECT dead.queue
    FROM dead
   WHERE (dead.queue IS NOT NULL)
@@ -4600,11 +4807,12 @@ UNION
 UNION
  SELECT counted.queue
    FROM counted
-  WHERE (EXISTS ( SELECT
+  WHERE ((counted.queue IN ( SELECT waiting.queue
+           FROM waiting)) OR (EXISTS ( SELECT
            FROM reveille.counters
-          WHERE ((counters.queue = counted.queue) AND (counters.started_at > (now() - '1 day'::interval)))));
+          WHERE ((counters.queue = counted.queue) AND (counters.started_at > (now() - '1 day'::interval))))));
 
-COMMENT ON VIEW reveille.known_queues IS 'Each queue that has jobs, dead jobs, settings or a worker, or had an ended attempt within a day.';
+COMMENT ON VIEW reveille.known_queues IS 'Each queue that has jobs, blocked jobs, dead jobs, settings or a worker, or had an ended attempt within a day.';
 
 COMMENT ON COLUMN reveille.known_queues.queue IS 'The queue.';
 
@@ -4855,18 +5063,112 @@ COMMENT ON COLUMN reveille.queue_limits.rate_per_key IS 'The maximum number of j
 COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'The time at which the queue''s next job would start if all jobs had started at an even pace; null or past: the whole burst may start at once.';
 
 CREATE VIEW reveille.queue_stats AS
-SELECT
-    NULL::text AS queue,
-    NULL::boolean AS paused,
-    NULL::bigint AS ready,
-    NULL::bigint AS delayed,
-    NULL::bigint AS running,
-    NULL::bigint AS dead,
-    NULL::boolean AS estimated,
-    NULL::interval AS oldest_ready_age,
-    NULL::bigint AS completed_last_minute,
-    NULL::bigint AS failed_last_minute,
-    NULL::bigint AS parked;
+ WITH known AS MATERIALIZED (
+         SELECT known_queues.queue
+           FROM reveille.known_queues
+        ), exact AS MATERIALIZED (
+         SELECT LEAST((10000)::bigint, GREATEST((100)::bigint, (100000 / GREATEST(count(*), (1)::bigint)))) AS jobs
+           FROM known known_1
+        ), planner AS MATERIALIZED (
+         SELECT expected.jobs AS waiting,
+            expected.due_share,
+            common.queues,
+            common.shares,
+            common.other_share
+           FROM (reveille.expected_waiting() expected(jobs, due_share)
+             LEFT JOIN LATERAL ( SELECT ((stats.most_common_vals)::text)::text[] AS queues,
+                    stats.most_common_freqs AS shares,
+                    (GREATEST((0)::double precision, ((1)::double precision - COALESCE(( SELECT sum(share.share) AS sum
+                           FROM unnest(stats.most_common_freqs) share(share)), (0)::real))) / (GREATEST((( SELECT count(*) AS count
+                           FROM known known_1) - COALESCE(cardinality(stats.most_common_freqs), 0)), (1)::bigint))::double precision) AS other_share
+                   FROM pg_stats stats
+                  WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'queue'::name))) common ON (true))
+        )
+ SELECT known.queue,
+    COALESCE((settings.paused_at IS NOT NULL), false) AS paused,
+        CASE
+            WHEN (ready.counted <= exact.jobs) THEN ready.counted
+            WHEN (delayed.counted <= exact.jobs) THEN GREATEST(ready.counted, ((planned.waiting)::bigint - delayed.counted))
+            ELSE GREATEST(ready.counted, ((planned.waiting * planned.due_share))::bigint)
+        END AS ready,
+        CASE
+            WHEN (delayed.counted <= exact.jobs) THEN delayed.counted
+            WHEN (ready.counted <= exact.jobs) THEN GREATEST(delayed.counted, ((planned.waiting)::bigint - ready.counted))
+            ELSE GREATEST(delayed.counted, ((planned.waiting * ((1)::double precision - planned.due_share)))::bigint)
+        END AS delayed,
+    COALESCE(((counts.running ->> known.queue))::bigint, (0)::bigint) AS running,
+    COALESCE(((counts.dead ->> known.queue))::bigint, (0)::bigint) AS dead,
+    ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs)) AS estimated,
+    oldest.ready_age AS oldest_ready_age,
+    COALESCE((((counts.recent -> known.queue) ->> 0))::bigint, (0)::bigint) AS completed_last_minute,
+    COALESCE((((counts.recent -> known.queue) ->> 1))::bigint, (0)::bigint) AS failed_last_minute,
+    parked.counted AS parked,
+    blocked.counted AS blocked
+   FROM (((((((((( SELECT known_1.queue
+           FROM known known_1
+          WHERE ((length(known_1.queue) >= 1) AND (length(known_1.queue) <= 128))) known
+     CROSS JOIN exact)
+     CROSS JOIN ( SELECT ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
+                   FROM ( SELECT held_jobs.queue,
+                            count(*) AS jobs
+                           FROM reveille.held_jobs() held_jobs(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
+                          GROUP BY held_jobs.queue) a_queue) AS running,
+            ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
+                   FROM ( SELECT dead_groups.queue,
+                            sum(dead_groups.jobs) AS jobs
+                           FROM reveille.dead_groups() dead_groups(queue, kind, reason, jobs, first_died_at, last_died_at)
+                          GROUP BY dead_groups.queue) a_queue) AS dead,
+            ( SELECT jsonb_object_agg(a_queue.queue, jsonb_build_array(a_queue.completed, a_queue.failed)) AS jsonb_object_agg
+                   FROM ( SELECT counters.queue,
+                            sum(counters.completed) AS completed,
+                            sum(counters.failed) AS failed
+                           FROM reveille.counters
+                          WHERE ((counters.started_at > (now() - '00:01:10'::interval)) AND (counters.worker <> 0))
+                          GROUP BY counters.queue) a_queue) AS recent) counts)
+     LEFT JOIN reveille.queues settings ON ((settings.name = known.queue)))
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+                     CROSS JOIN LATERAL ( SELECT
+                           FROM reveille.jobs
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
+                          ORDER BY jobs.available_at
+                         LIMIT 10001) due)
+                 LIMIT ( SELECT (exact_1.jobs + 1)
+                           FROM exact exact_1)) bounded) ready)
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+                     CROSS JOIN LATERAL ( SELECT
+                           FROM reveille.jobs
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at > now()))
+                          ORDER BY jobs.available_at
+                         LIMIT 10001) later)
+                 LIMIT ( SELECT (exact_1.jobs + 1)
+                           FROM exact exact_1)) bounded) delayed)
+     LEFT JOIN LATERAL ( SELECT (planner.waiting * COALESCE((planner.shares[array_position(planner.queues, known.queue)])::double precision, planner.other_share, (0)::double precision)) AS waiting,
+            planner.due_share
+           FROM planner
+          WHERE ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs))) planned ON (true))
+     CROSS JOIN LATERAL ( SELECT (now() - NULLIF(min(first.available_at), '-infinity'::timestamp with time zone)) AS ready_age
+           FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+             CROSS JOIN LATERAL ( SELECT jobs.available_at
+                   FROM reveille.jobs
+                  WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
+                  ORDER BY jobs.available_at
+                 LIMIT 1) first)) oldest)
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM reveille.jobs
+                  WHERE ((jobs.queue = known.queue) AND (jobs.paused_by IS NOT NULL))
+                  ORDER BY jobs.queue, jobs.paused_by, jobs.id
+                 LIMIT 10000) bounded) parked)
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM reveille.blocked_jobs
+                  WHERE (blocked_jobs.queue = known.queue)
+                  ORDER BY blocked_jobs.queue, blocked_jobs.id
+                 LIMIT 10000) bounded) blocked);
 
 COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. With more than 10 queues they are exact up to 100,000 divided by their number. The counts of the last minute cover the last 60 to 70 seconds.';
 
@@ -4891,6 +5193,8 @@ COMMENT ON COLUMN reveille.queue_stats.completed_last_minute IS 'The number of j
 COMMENT ON COLUMN reveille.queue_stats.failed_last_minute IS 'The number of attempts that failed in the last minute.';
 
 COMMENT ON COLUMN reveille.queue_stats.parked IS 'The number of parked jobs, counted up to 10,000: due jobs that a pause of their kind or key keeps from starting. They are not counted as `ready` or `delayed`.';
+
+COMMENT ON COLUMN reveille.queue_stats.blocked IS 'The number of blocked jobs, counted up to 10,000: they wait for the ends of other jobs.';
 
 CREATE TABLE reveille.totals (
     queue text NOT NULL,
@@ -5180,6 +5484,43 @@ CREATE SEQUENCE reveille.somebody_sleeps
 
 COMMENT ON SEQUENCE reveille.somebody_sleeps IS '0 if reveille.sleepers is empty: no worker sleeps, and no enqueue needs to ring. 1 if a worker may sleep.';
 
+CREATE TABLE reveille.steps (
+    job bigint NOT NULL,
+    name text NOT NULL,
+    kind text DEFAULT 'step'::text NOT NULL,
+    value jsonb,
+    until timestamp with time zone,
+    outcome text,
+    attempt integer NOT NULL,
+    reserved_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_step_is_done_and_has_a_value CHECK (((kind <> 'step'::text) OR ((outcome IS NOT NULL) AND (outcome = 'done'::text) AND (value IS NOT NULL)))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['step'::text, 'sleep'::text, 'wait'::text]))),
+    CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['done'::text, 'timed_out'::text]))),
+    CONSTRAINT sleeps_and_waits_have_an_end CHECK (((kind = 'step'::text) OR (until IS NOT NULL)))
+);
+
+COMMENT ON TABLE reveille.steps IS 'What the handlers of jobs have done: values of steps, and the sleeps and waits of jobs. A later attempt goes on behind them. They are kept until the job is completed, cancelled or purged.';
+
+COMMENT ON COLUMN reveille.steps.job IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.steps.name IS 'The name of the step or the sleep, or the event that the job waits for.';
+
+COMMENT ON COLUMN reveille.steps.kind IS '`step`, `sleep` or `wait`.';
+
+COMMENT ON COLUMN reveille.steps.value IS 'Of a step: the value that its code returned. Of a wait: the event''s payload; null: the event has not come.';
+
+COMMENT ON COLUMN reveille.steps.until IS 'Of a sleep or a wait: the time at which it ends at the latest.';
+
+COMMENT ON COLUMN reveille.steps.outcome IS '`done`; `timed_out`: the event did not come in time; null: the sleep or the wait is not over.';
+
+COMMENT ON COLUMN reveille.steps.attempt IS 'The attempt that first recorded the row.';
+
+COMMENT ON COLUMN reveille.steps.reserved_at IS 'The time of the reservation that first recorded the row.';
+
+COMMENT ON COLUMN reveille.steps.recorded_at IS 'The time at which the row was recorded, or got its outcome.';
+
 CREATE VIEW reveille.throughput AS
  SELECT counters.queue,
     counters.started_at AS minute,
@@ -5275,6 +5616,23 @@ COMMENT ON COLUMN reveille.waiting_jobs.created_at IS 'The start of the transact
 
 COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due, false if it is delayed.';
 
+CREATE TABLE reveille.waits (
+    job bigint NOT NULL,
+    event text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    seen boolean DEFAULT false NOT NULL
+);
+
+COMMENT ON TABLE reveille.waits IS 'Jobs that wait for an event. A row comes with the snooze of the job, and goes once the job has recorded that the event came, or did not come in time.';
+
+COMMENT ON COLUMN reveille.waits.job IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.waits.event IS 'The event that the job waits for.';
+
+COMMENT ON COLUMN reveille.waits.until IS 'The time at which the job stops waiting.';
+
+COMMENT ON COLUMN reveille.waits.seen IS 'True once a pass over events and waits has paired the row with all events that were there.';
+
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
     workers.host,
@@ -5338,7 +5696,22 @@ CREATE VIEW reveille.workflow_job_status AS
     COALESCE(blocked.queue, live.queue) AS queue,
     COALESCE(blocked.kind, live.kind) AS kind,
     live.failures,
-    members.ended_at
+    members.ended_at,
+    ARRAY( SELECT COALESCE(( SELECT others.name
+                   FROM reveille.workflow_jobs others
+                  WHERE ((others.job = dependencies.on_job) AND (others.workflow = members.workflow))), (dependencies.on_job)::text) AS "coalesce"
+           FROM ( SELECT dependencies_1.on_job,
+                    dependencies_1.label
+                   FROM reveille.dependencies dependencies_1
+                  WHERE (dependencies_1.waiter = members.job)
+                  ORDER BY dependencies_1.label
+                 LIMIT 100) dependencies
+          ORDER BY dependencies.label) AS prerequisites,
+    ARRAY( SELECT dependencies.fires_on
+           FROM reveille.dependencies
+          WHERE (dependencies.waiter = members.job)
+          ORDER BY dependencies.label
+         LIMIT 100) AS fires_on
    FROM ((reveille.workflow_jobs members
      LEFT JOIN reveille.blocked_jobs blocked ON ((blocked.id = members.job)))
      LEFT JOIN reveille.jobs live ON ((live.id = members.job)));
@@ -5360,6 +5733,10 @@ COMMENT ON COLUMN reveille.workflow_job_status.kind IS 'The kind; null once the 
 COMMENT ON COLUMN reveille.workflow_job_status.failures IS 'The number of failed attempts; null: blocked or ended.';
 
 COMMENT ON COLUMN reveille.workflow_job_status.ended_at IS 'The time at which the job ended.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.prerequisites IS 'The names of up to 100 jobs that the job waits for or has waited for; for a job outside the workflow, its id.';
+
+COMMENT ON COLUMN reveille.workflow_job_status.fires_on IS 'The outcome that the job waits for, for each of these: `completed`, `dead`, `cancelled` or `any`.';
 
 CREATE TABLE reveille.workflows (
     id bigint NOT NULL,
@@ -5510,6 +5887,9 @@ ALTER TABLE ONLY reveille.dead_jobs
 ALTER TABLE ONLY reveille.dependencies
     ADD CONSTRAINT dependencies_pkey PRIMARY KEY (on_job, waiter);
 
+ALTER TABLE ONLY reveille.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY reveille.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 
@@ -5546,11 +5926,17 @@ ALTER TABLE ONLY reveille.schema_history
 ALTER TABLE ONLY reveille.sleepers
     ADD CONSTRAINT sleepers_pkey PRIMARY KEY (queue, worker);
 
+ALTER TABLE ONLY reveille.steps
+    ADD CONSTRAINT steps_pkey PRIMARY KEY (job, name);
+
 ALTER TABLE ONLY reveille.totals
     ADD CONSTRAINT totals_pkey PRIMARY KEY (queue);
 
 ALTER TABLE ONLY reveille.unique_periods
     ADD CONSTRAINT unique_periods_pkey PRIMARY KEY (kind, unique_key);
+
+ALTER TABLE ONLY reveille.waits
+    ADD CONSTRAINT waits_pkey PRIMARY KEY (job, event);
 
 ALTER TABLE ONLY reveille.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
@@ -5578,6 +5964,10 @@ CREATE UNIQUE INDEX dependencies_by_label ON reveille.dependencies USING btree (
 CREATE INDEX ends_ended_at ON reveille.ends USING btree (ended_at);
 
 CREATE INDEX ends_id ON reveille.ends USING btree (id);
+
+CREATE INDEX events_unseen ON reveille.events USING btree (name) WHERE (NOT seen);
+
+CREATE INDEX events_until ON reveille.events USING btree (until);
 
 CREATE INDEX finished_jobs_id ON ONLY reveille.finished_jobs USING btree (id);
 
@@ -5613,7 +6003,15 @@ CREATE UNIQUE INDEX schedules_name ON reveille.schedules USING btree (name);
 
 CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends_at);
 
+CREATE INDEX waits_event ON reveille.waits USING btree (event);
+
+CREATE INDEX waits_unseen ON reveille.waits USING btree (job, event) WHERE (NOT seen);
+
 CREATE UNIQUE INDEX workflow_jobs_by_name ON reveille.workflow_jobs USING btree (workflow, name);
+
+CREATE INDEX workflows_by_name ON reveille.workflows USING btree (name, id);
+
+CREATE INDEX workflows_by_state ON reveille.workflows USING btree (state, id);
 
 CREATE INDEX workflows_finished_at ON reveille.workflows USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 
@@ -5622,113 +6020,6 @@ CREATE INDEX workflows_unfinished ON reveille.workflows USING btree (id) WHERE (
 CREATE UNIQUE INDEX workflows_unique ON reveille.workflows USING btree (name, unique_key) WHERE holds_key;
 
 ALTER INDEX reveille.finished_jobs_id ATTACH PARTITION reveille.finished_jobs_0_id_idx;
-
-CREATE OR REPLACE VIEW reveille.queue_stats AS
- WITH known AS MATERIALIZED (
-         SELECT known_queues.queue
-           FROM reveille.known_queues
-        ), exact AS MATERIALIZED (
-         SELECT LEAST((10000)::bigint, GREATEST((100)::bigint, (100000 / GREATEST(count(*), (1)::bigint)))) AS jobs
-           FROM known known_1
-        ), planner AS MATERIALIZED (
-         SELECT ( SELECT pg_class.reltuples
-                   FROM pg_class
-                  WHERE (pg_class.oid = ('reveille.jobs_claim'::regclass)::oid)) AS waiting,
-            common.queues,
-            common.shares,
-            common.other_share,
-            COALESCE(( SELECT (COALESCE(common_1.due, (0)::real) + (((1)::double precision - COALESCE(common_1.share, (0)::real)) * (COALESCE(others.due, 0.5))::double precision))
-                   FROM ((pg_stats stats
-                     CROSS JOIN LATERAL ( SELECT sum(mcv.freq) AS share,
-                            sum(mcv.freq) FILTER (WHERE (mcv.val <= now())) AS due
-                           FROM UNNEST(((stats.most_common_vals)::text)::timestamp with time zone[], stats.most_common_freqs) mcv(val, freq)) common_1)
-                     CROSS JOIN LATERAL ( SELECT avg(((bound.bound <= now()))::integer) AS due
-                           FROM unnest(((stats.histogram_bounds)::text)::timestamp with time zone[]) bound(bound)) others)
-                  WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'available_at'::name))), (0.5)::double precision) AS due_share
-           FROM (( VALUES (true)) always(one)
-             LEFT JOIN LATERAL ( SELECT ((stats.most_common_vals)::text)::text[] AS queues,
-                    stats.most_common_freqs AS shares,
-                    (GREATEST((0)::double precision, ((1)::double precision - COALESCE(( SELECT sum(share.share) AS sum
-                           FROM unnest(stats.most_common_freqs) share(share)), (0)::real))) / (GREATEST((( SELECT count(*) AS count
-                           FROM known known_1) - COALESCE(cardinality(stats.most_common_freqs), 0)), (1)::bigint))::double precision) AS other_share
-                   FROM pg_stats stats
-                  WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'queue'::name))) common ON (true))
-        )
- SELECT known.queue,
-    COALESCE((settings.paused_at IS NOT NULL), false) AS paused,
-        CASE
-            WHEN (ready.counted <= exact.jobs) THEN ready.counted
-            WHEN (delayed.counted <= exact.jobs) THEN GREATEST(ready.counted, ((planned.waiting)::bigint - delayed.counted))
-            ELSE GREATEST(ready.counted, ((planned.waiting * planned.due_share))::bigint)
-        END AS ready,
-        CASE
-            WHEN (delayed.counted <= exact.jobs) THEN delayed.counted
-            WHEN (ready.counted <= exact.jobs) THEN GREATEST(delayed.counted, ((planned.waiting)::bigint - ready.counted))
-            ELSE GREATEST(delayed.counted, ((planned.waiting * ((1)::double precision - planned.due_share)))::bigint)
-        END AS delayed,
-    COALESCE(((counts.running ->> known.queue))::bigint, (0)::bigint) AS running,
-    COALESCE(((counts.dead ->> known.queue))::bigint, (0)::bigint) AS dead,
-    ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs)) AS estimated,
-    oldest.ready_age AS oldest_ready_age,
-    recent.completed AS completed_last_minute,
-    recent.failed AS failed_last_minute,
-    parked.counted AS parked
-   FROM (((((((((( SELECT known_1.queue
-           FROM known known_1
-          WHERE ((length(known_1.queue) >= 1) AND (length(known_1.queue) <= 128))) known
-     CROSS JOIN exact)
-     CROSS JOIN ( SELECT ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
-                   FROM ( SELECT held_jobs.queue,
-                            count(*) AS jobs
-                           FROM reveille.held_jobs() held_jobs(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
-                          GROUP BY held_jobs.queue) a_queue) AS running,
-            ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
-                   FROM ( SELECT dead_groups.queue,
-                            sum(dead_groups.jobs) AS jobs
-                           FROM reveille.dead_groups() dead_groups(queue, kind, reason, jobs, first_died_at, last_died_at)
-                          GROUP BY dead_groups.queue) a_queue) AS dead) counts)
-     LEFT JOIN reveille.queues settings ON ((settings.name = known.queue)))
-     CROSS JOIN LATERAL ( SELECT count(*) AS counted
-           FROM ( SELECT
-                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
-                     CROSS JOIN LATERAL ( SELECT
-                           FROM reveille.jobs
-                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
-                          ORDER BY jobs.available_at
-                         LIMIT 10001) due)
-                 LIMIT ( SELECT (exact_1.jobs + 1)
-                           FROM exact exact_1)) bounded) ready)
-     CROSS JOIN LATERAL ( SELECT count(*) AS counted
-           FROM ( SELECT
-                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
-                     CROSS JOIN LATERAL ( SELECT
-                           FROM reveille.jobs
-                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at > now()))
-                          ORDER BY jobs.available_at
-                         LIMIT 10001) later)
-                 LIMIT ( SELECT (exact_1.jobs + 1)
-                           FROM exact exact_1)) bounded) delayed)
-     LEFT JOIN LATERAL ( SELECT (planner.waiting * COALESCE((planner.shares[array_position(planner.queues, known.queue)])::double precision, planner.other_share, (0)::double precision)) AS waiting,
-            planner.due_share
-           FROM planner
-          WHERE ((ready.counted > exact.jobs) OR (delayed.counted > exact.jobs))) planned ON (true))
-     CROSS JOIN LATERAL ( SELECT (now() - NULLIF(min(first.available_at), '-infinity'::timestamp with time zone)) AS ready_age
-           FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
-             CROSS JOIN LATERAL ( SELECT jobs.available_at
-                   FROM reveille.jobs
-                  WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
-                  ORDER BY jobs.available_at
-                 LIMIT 1) first)) oldest)
-     CROSS JOIN LATERAL ( SELECT (COALESCE(sum(counters.completed), (0)::numeric))::bigint AS completed,
-            (COALESCE(sum(counters.failed), (0)::numeric))::bigint AS failed
-           FROM reveille.counters
-          WHERE ((counters.queue = known.queue) AND (counters.started_at > (now() - '00:01:10'::interval)) AND (counters.worker <> 0))) recent)
-     CROSS JOIN LATERAL ( SELECT count(*) AS counted
-           FROM ( SELECT
-                   FROM reveille.jobs
-                  WHERE ((jobs.queue = known.queue) AND (jobs.paused_by IS NOT NULL))
-                  ORDER BY jobs.queue, jobs.paused_by, jobs.id
-                 LIMIT 10000) bounded) parked);
 
 CREATE TRIGGER began AFTER INSERT ON reveille.pauses REFERENCING NEW TABLE AS began FOR EACH STATEMENT EXECUTE FUNCTION reveille.pause_began();
 

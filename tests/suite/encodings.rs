@@ -18,6 +18,7 @@ const SHOWN: [&str; 13] = [
     "crates/cli/src/top/draw/tests.rs",
     "crates/cli/src/top/layout.rs",
     "crates/cli/src/top/mod.rs",
+    "crates/cli/src/workflow/graph.rs",
     "src/handler/extract.rs",
     "src/handler/mod.rs",
     "src/job/mod.rs",

@@ -182,11 +182,12 @@ async fn two_prerequisites_that_end_together_start_their_successor_once() {
         .run(
             "create table starts (job bigint);
             create function note_start() returns trigger language plpgsql as $$
-            begin insert into starts values (new.id); return null; end $$;
+            begin insert into public.starts values (new.id); return null; end $$;
             create trigger note_start after insert on reveille.jobs for each row
             when (new.kind = 'follower') execute function note_start();
             select reveille.enqueue(kind => 'k') from generate_series(1, 200);
-            select reveille.enqueue_after(array[n, n + 100], 'follower', queue => 'l') from generate_series(1, 100) as n",
+            select reveille.enqueue_after(array[n, n + 100], 'follower', queue => 'l')
+            from generate_series(1, 100) as n",
         )
         .await;
     let end = |from: i32| {

@@ -7,6 +7,7 @@ mod health;
 mod items;
 mod kinds;
 mod linked_ends;
+mod linked_faults;
 mod links;
 mod pgbouncer;
 mod prometheus;

@@ -24,8 +24,9 @@ pub enum Marks {
 impl Marks {
     /// Returns the marks that the locale can show. The first variable that is set decides, as for every program.
     pub fn of_environment() -> Marks {
-        let variable = |name| env::var(name).ok().filter(|value: &String| !value.is_empty());
-        Marks::of_locale(["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable).as_deref())
+        let variables = [env::var("LC_ALL"), env::var("LC_CTYPE"), env::var("LANG")];
+        let locale = variables.into_iter().flatten().find(|value| !value.is_empty());
+        Marks::of_locale(locale.as_deref())
     }
 
     /// Without a locale, as in most containers, the terminal is somewhere else, and nearly all terminals know UTF-8.

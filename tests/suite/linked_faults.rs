@@ -1,0 +1,185 @@
+//! Odd orders of events around linked jobs: nothing starts twice, too early or never.
+
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database};
+
+/// Enqueues a workflow in SQL. Returns its id.
+async fn workflow(database: &TestDatabase, jobs: serde_json::Value) -> i64 {
+    let sql = format!("select reveille.enqueue_workflow('w', '{jobs}')");
+    database.value(&sql).await.as_i64().unwrap()
+}
+
+/// Makes the only waiting job of a kind a dead job, as a worker does.
+async fn die(database: &TestDatabase, kind: &str) {
+    let sql = "select reveille.bury_unclaimed(id, '22000', 'no', true) from reveille.jobs where kind = ";
+    database.run(&format!("{sql}'{kind}'")).await;
+}
+
+async fn apply(database: &TestDatabase) {
+    while database.value("select reveille.apply_linked_ends()").await != 0 {}
+}
+
+async fn kinds(database: &TestDatabase, table: &str) -> serde_json::Value {
+    database.value(&format!("select coalesce(jsonb_agg(kind order by id), '[]') from reveille.{table}")).await
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_the_first_of_several_waits_for_the_seal_too() {
+    let database = database().await;
+    database
+        .run(
+            r#"select reveille.open_workflow('w');
+            select reveille.add_to_workflow(1, '[{"name": "a", "kind": "a"}, {"name": "b", "kind": "b"},
+                {"name": "c", "kind": "c", "after": ["a", "b"], "fires_on": "any", "wait_for": "first"}]');
+            select reveille.cancel(1), reveille.cancel(2)"#,
+        )
+        .await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "blocked_jobs").await, json!(["c"]));
+    database.run("select reveille.seal_workflow(1)").await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["c"]));
+}
+
+#[tokio::test]
+async fn a_workflow_that_is_cancelled_before_its_seal_ends() {
+    let database = database().await;
+    database
+        .run(
+            r#"select reveille.open_workflow('w');
+            select reveille.add_to_workflow(1, '[{"name": "a", "kind": "a"},
+                {"name": "c", "kind": "c", "after": ["a"], "fires_on": "any"}]');
+            select reveille.cancel(1); select reveille.apply_linked_ends(); select reveille.cancel_workflow(1)"#,
+        )
+        .await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["c"]), "the job that cleans up starts");
+    database.run("select reveille.cancel(2)").await;
+    apply(&database).await;
+    assert_eq!(database.value("select state from reveille.workflow_status").await, "cancelled");
+    assert_eq!(database.value("select reveille.linked_work_waits()").await, false);
+}
+
+#[tokio::test]
+async fn a_job_that_is_revived_while_its_workflow_is_cancelled_is_cancelled() {
+    let database = database().await;
+    workflow(&database, json!([{"name": "a", "kind": "a"}, {"name": "b", "kind": "b"}])).await;
+    die(&database, "a").await;
+    apply(&database).await;
+    database.run("select reveille.cancel_workflow(1); select reveille.cancel_members(1000)").await;
+    database.run("select reveille.retry(1)").await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!([]));
+    assert_eq!(database.value("select state from reveille.workflow_status").await, "cancelled");
+}
+
+#[tokio::test]
+async fn a_purge_before_the_death_is_applied_still_starts_the_compensation() {
+    let database = database().await;
+    workflow(
+        &database,
+        json!([{"name": "a", "kind": "a"}, {"name": "u", "kind": "u", "after": ["a"],
+        "fires_on": "dead"}]),
+    )
+    .await;
+    die(&database, "a").await;
+    database.admin().purge_dead_job(1).await.unwrap();
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["u"]));
+}
+
+#[tokio::test]
+async fn a_death_stays_acted_on_once_the_compensation_has_completed() {
+    let database = database().await;
+    database
+        .run("select reveille.enqueue(kind => 'a'); select reveille.enqueue_after(array[1], 'u', fires_on => 'dead')")
+        .await;
+    die(&database, "a").await;
+    apply(&database).await;
+    // The compensation ends, and its dependencies are forgotten.
+    database.run("select reveille.cancel(2)").await;
+    apply(&database).await;
+    assert_eq!(database.value("select reveille.retry(1)").await, "compensated");
+    assert_eq!(database.value("select reveille.retry(1, true)").await, "revived");
+    database.run("select reveille.cancel(1)").await;
+    apply(&database).await;
+    assert_eq!(database.value("select count(*) from reveille.dependencies").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_waiting_job_holds_up_no_other() {
+    let database = database().await;
+    let mut jobs = vec![json!({"name": "callback", "kind": "callback", "after": []})];
+    jobs.extend(
+        (0..1200).map(
+            |n| json!({"name": format!("{n}"), "kind": "many", "before": [{"name": "callback", "fires_on": "any"}]}),
+        ),
+    );
+    workflow(&database, jobs.into()).await;
+    workflow(
+        &database,
+        json!([{"name": "a", "kind": "a"}, {"name": "b", "kind": "b", "after": ["a"],
+        "fires_on": "any"}]),
+    )
+    .await;
+    let mut client = database.client().await;
+    let holding = client.transaction().await.unwrap();
+    holding.batch_execute("select from reveille.blocked_jobs where kind = 'callback' for update").await.unwrap();
+    database.run("select reveille.cancel(id) from reveille.jobs where kind = 'many'").await;
+    database.run("select reveille.cancel(id) from reveille.jobs where kind = 'a'").await;
+    for _ in 0..5 {
+        database.run("select reveille.apply_linked_ends()").await;
+    }
+    assert_eq!(kinds(&database, "jobs").await, json!(["b"]), "the other workflow goes on");
+    holding.commit().await.unwrap();
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["callback", "b"]));
+}
+
+#[tokio::test]
+async fn a_circle_by_way_of_existing_jobs_is_refused() {
+    let database = database().await;
+    workflow(
+        &database,
+        json!([{"name": "root", "kind": "k"}, {"name": "y", "kind": "k", "after": ["root"]},
+        {"name": "x", "kind": "k", "after": ["y"]}]),
+    )
+    .await;
+    let add = json!([{"name": "n", "kind": "k", "after": ["x"], "before": ["y"]}]);
+    let refusal = database.refusal(&format!("select reveille.add_to_workflow(1, '{add}')")).await;
+    assert!(refusal.contains("circle") || refusal.contains("wait for"), "{refusal}");
+    assert_eq!(database.value("select count(*) from reveille.blocked_jobs").await, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_dies_before_it_starts_is_counted_once_even_if_it_is_revived_at_once() {
+    let database = database().await;
+    workflow(
+        &database,
+        json!([{"name": "a", "kind": "a"}, {"name": "odd", "kind": "odd", "after": ["a"],
+        "fires_on": "any"}]),
+    )
+    .await;
+    database
+        .run(
+            "create function refuse() returns trigger language plpgsql as $$
+            begin raise exception 'not today'; end $$;
+            create trigger refuse before insert on reveille.jobs for each row
+            when (new.kind = 'odd') execute function refuse();
+            select reveille.cancel(1); select reveille.apply_linked_ends(); drop trigger refuse on reveille.jobs;
+            select reveille.retry(2)",
+        )
+        .await;
+    apply(&database).await;
+    let counts = "select jsonb_build_array(live, blocked, dead, cancelled) from reveille.workflow_status";
+    assert_eq!(database.value(counts).await, json!([1, 0, 0, 1]));
+}
+
+#[tokio::test]
+async fn a_job_of_another_workflow_is_no_prerequisite() {
+    let database = database().await;
+    database.run("select reveille.enqueue(kind => 'other')").await;
+    let jobs = json!([{"name": "a", "kind": "a", "after": [{"name": "b", "id": 1}]}, {"name": "b", "kind": "b"}]);
+    let refusal = database.refusal(&format!("select reveille.enqueue_workflow('w', '{jobs}')")).await;
+    assert!(refusal.contains("another key"), "{refusal}");
+}
