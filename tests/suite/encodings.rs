@@ -9,7 +9,7 @@ use reveille::{State, enqueue};
 use crate::harness::{Note, Reporter, encoded_database, note, reporting, start, worker};
 
 /// The files of Rust code with characters beyond ASCII, which are only shown. No such character reaches a server.
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
     "crates/cli/src/csv.rs",
     "crates/cli/src/dashboard/login.rs",
     "crates/cli/src/output.rs",
