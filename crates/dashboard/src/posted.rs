@@ -1,14 +1,12 @@
 //! A form that a visitor has sent.
 
-use std::fmt;
 use std::sync::Arc;
 
-use axum::Form;
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::response::{IntoResponse, Response};
-use serde::de::{self, Deserialize, Deserializer};
 
 use crate::draw::text;
 use crate::guard::Refusal;
@@ -20,6 +18,8 @@ use crate::visit::Visit;
 const LONGEST_NOTICE: usize = 240;
 /// The largest number of fields of a form.
 const MOST_FIELDS: usize = 64;
+/// The content type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A form whose signature is valid for its address and its visitor.
 pub struct Posted {
@@ -58,8 +58,7 @@ impl FromRequest<Arc<Shared>> for Draft {
         // What is changed is looked at anew: it may have changed since a page has shown it.
         let visit = Visit { age: Age::New, ..visit };
         let action = parts.uri.path().trim_start_matches('/').to_owned();
-        let form = Form::<Fields>::from_request(Request::from_parts(parts, body), shared).await;
-        let Form(Fields(fields)) = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+        let fields = fields(Request::from_parts(parts, body), shared).await?;
         let mut posted = Posted { visit, fields };
         // A form that is shown again is still the same form.
         if let Some(once) = posted.filled("once").map(str::to_owned) {
@@ -71,34 +70,20 @@ impl FromRequest<Arc<Shared>> for Draft {
     }
 }
 
-/// The names and values of a form: at most [`MOST_FIELDS`], since each takes more memory than its bytes.
-struct Fields(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
-        deserializer.deserialize_seq(FieldsVisitor)
+/// Reads the names and values of a form: at most [`MOST_FIELDS`], since each takes more memory than its bytes.
+async fn fields(request: Request, shared: &Arc<Shared>) -> Result<Vec<(String, String)>, Refusal> {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM)) {
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("A form must be sent as {FORM}.")));
     }
-}
-
-struct FieldsVisitor;
-
-impl<'de> de::Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a form of at most {MOST_FIELDS} fields")
+    let body = Bytes::from_request(request, shared).await;
+    let body = body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+    let fields: Vec<_> = form_urlencoded::parse(&body).into_owned().take(MOST_FIELDS + 1).collect();
+    if fields.len() > MOST_FIELDS {
+        let problem = format!("A form has at most {MOST_FIELDS} fields.");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, problem));
     }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut form: A) -> Result<Fields, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = form.next_element()? {
-            if fields.len() == MOST_FIELDS {
-                return Err(de::Error::invalid_length(MOST_FIELDS + 1, &self));
-            }
-            fields.push(field);
-        }
-        Ok(Fields(fields))
-    }
+    Ok(fields)
 }
 
 impl Posted {

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{self, MethodRouter};
+use axum::routing::{self, MethodFilter, MethodRouter};
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::guard::{self, Refusal};
@@ -70,30 +70,36 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
 /// A handler, boxed: axum's code around a handler is compiled once for each kind of argument, and not for each route.
 type Boxed<T> = Arc<dyn Fn(T) -> BoxFuture<'static, Result<Response, Refusal>> + Send + Sync>;
 
-fn get<M: 'static, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
+fn boxed<T, F>(handler: fn(T) -> F) -> Boxed<T>
 where
+    T: 'static,
+    F: Future<Output = Result<Response, Refusal>> + Send + 'static,
+{
+    Arc::new(move |given| handler(given).boxed())
+}
+
+fn on<M, T>(method: MethodFilter, handler: Boxed<T>) -> MethodRouter<Arc<Shared>>
+where
+    M: 'static,
+    T: FromRequest<Arc<Shared>, M> + Send + 'static,
+{
+    routing::on(method, move |given: T| handler(given))
+}
+
+fn get<M, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
+where
+    M: 'static,
     T: FromRequest<Arc<Shared>, M> + Send + 'static,
     F: Future<Output = Result<Response, Refusal>> + Send + 'static,
 {
-    get_boxed(Arc::new(move |given| handler(given).boxed()))
+    on(MethodFilter::GET, boxed(handler))
 }
 
-fn get_boxed<M: 'static, T: FromRequest<Arc<Shared>, M> + Send + 'static>(
-    handler: Boxed<T>,
-) -> MethodRouter<Arc<Shared>> {
-    routing::get(move |given: T| handler(given))
-}
-
-fn post<M: 'static, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
+fn post<M, T, F>(handler: fn(T) -> F) -> MethodRouter<Arc<Shared>>
 where
+    M: 'static,
     T: FromRequest<Arc<Shared>, M> + Send + 'static,
     F: Future<Output = Result<Response, Refusal>> + Send + 'static,
 {
-    post_boxed(Arc::new(move |given| handler(given).boxed()))
-}
-
-fn post_boxed<M: 'static, T: FromRequest<Arc<Shared>, M> + Send + 'static>(
-    handler: Boxed<T>,
-) -> MethodRouter<Arc<Shared>> {
-    routing::post(move |given: T| handler(given))
+    on(MethodFilter::POST, boxed(handler))
 }
