@@ -240,7 +240,10 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['ends'], array['select', 'insert', 'update', 'delete']),
         (
-            2, 'work', array['linked_ends', 'blocked_jobs', 'dependencies', 'workflow_jobs', 'workflows'],
+            2, 'work',
+            array[
+                'linked_ends', 'blocked_jobs', 'dependencies', 'workflow_jobs', 'workflows', 'steps', 'waits', 'events'
+            ],
             array['select', 'insert', 'update', 'delete']
         ),
         (2, 'work', array['chores'], array['select', 'update']),

@@ -12,7 +12,10 @@
 select
     reveille.enqueue_after(
         after => $13, kind => $2, payload => $3, fires_on => $14, on_dead => $15, wait_for => $16, queue => $1,
-        delay => case when $6::timestamptz is null and $7 > 0 then pg_catalog.make_interval(secs => $7) end,
+        delay => case
+            when $6::timestamptz is null and $7 operator(pg_catalog.>) 0::double precision
+            then pg_catalog.make_interval(secs => $7)
+        end,
         available_at => $6, priority => $4, max_attempts => $5, timeout => pg_catalog.make_interval(secs => $9),
         key => $8, tags => $10, metadata => $11, parent_id => $12, max_payload => 8388608
     ) as id,

@@ -28,7 +28,7 @@ with own as materialized (
         own.id, $5, $6, come.payload, clock_timestamp() + make_interval(secs => $7),
         case
             when come.payload is not null then 'done'
-            when $7 > 0 then null
+            when $7 > 0::double precision then null
             when $6 = 'wait' then 'timed_out'
             else 'done'
         end,

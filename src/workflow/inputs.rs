@@ -17,7 +17,7 @@ const PAGE: i32 = 100;
 /// The results are read from the database when they are asked for.
 ///
 /// ```
-/// # use reveille::{Job, workflow::Inputs};
+/// # use reveille::{Job, handler::Inputs};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)] struct Load;
 /// # impl Job for Load { const KIND: &'static str = "load"; }

@@ -19,8 +19,8 @@ begin
     if jsonb_array_length(jobs) > 10000 then
         raise exception 'a call takes at most 10000 jobs, not %', jsonb_array_length(jobs)
             using errcode = 'program_limit_exceeded',
-                  hint = 'In one transaction, call reveille.open_workflow, then reveille.add_to_workflow for each 10000 '
-                         'jobs, then reveille.seal_workflow.';
+                  hint = 'In one transaction, call reveille.open_workflow, then reveille.add_to_workflow for each '
+                         '10000 jobs, then reveille.seal_workflow.';
     end if;
     refusal := reveille.refusal_of_linked_jobs(workflow, jobs, reveille.largest_payload());
     if refusal is not null then
@@ -1439,7 +1439,8 @@ CREATE FUNCTION reveille.inputs(job bigint, after_label text DEFAULT ''::text, m
         limit 1
     ) as finished on true
     left join lateral (
-        select 'dead' as outcome from reveille.dead_jobs where dead_jobs.id = dependencies.on_job and members.job is null
+        select 'dead' as outcome from reveille.dead_jobs
+        where dead_jobs.id = dependencies.on_job and members.job is null
     ) as dead on true
     where dependencies.waiter = inputs.job and dependencies.label > after_label
         and (only_label is null or dependencies.label = only_label)
@@ -2389,7 +2390,8 @@ begin
     end if;
     select case
         when edges.name is null
-        then format('job %s: %s is neither a name nor an object with the key "name"', given.name, left(edges.edge::text, 60))
+        then format('job %s: %s is neither a name nor an object with the key "name"', given.name,
+            left(edges.edge::text, 60))
         when edges.id is not null or jsonb_typeof(edges.edge) = 'object'
             and edges.edge - array['name', 'label', 'fires_on', 'on_dead'] <> '{}'
         then format('job %s: %s has another key than "name", "label", "fires_on" and "on_dead"', given.name,
@@ -3090,7 +3092,8 @@ begin
     )
     select
         ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts,
-        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first, given_workflow, coalesce(waiting.cleanup, false),
+        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first,
+        given_workflow, coalesce(waiting.cleanup, false),
         case when new.job ->> 'available_at' is not null then new.due end,
         case when new.job ->> 'delay' is not null then new.due - now() end,
         new.key, new.timeout, new.tags, new.metadata, new.parent_id, given_schedule

@@ -167,6 +167,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille bench steady", &["reveille bench steady --rate 2000 --seconds 30"]),
     ("reveille bench unruly", &["reveille bench unruly --snapshot"]),
     ("reveille bench views", &["reveille bench views --waiting 1000000 --json"]),
+    ("reveille bench workflows", &["reveille bench workflows --jobs 1000000 --json"]),
     ("reveille torture", &["reveille torture --length 10m", "reveille torture --only kill,crash --seed 7"]),
     (
         "reveille completions",

@@ -92,7 +92,8 @@ async fn a_user_can_do_what_the_doctor_lists() {
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
         reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status,
         reveille.action_status, reveille.pause_status, reveille.job_list, reveille.dead_job_list,
-        reveille.finished_job_list";
+        reveille.finished_job_list, reveille.workflow_status, reveille.workflow_job_status,
+        reveille.blocked_jobs_overview";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
@@ -115,7 +116,9 @@ async fn a_user_can_do_what_the_doctor_lists() {
             "select, insert, update, delete on reveille.kind_counters",
             "select, insert, delete on reveille.sleepers",
             "select, insert, update, delete on reveille.dead_jobs, reveille.finished_jobs",
-            "select, insert, update, delete on reveille.ends",
+            "select, insert, update, delete on reveille.ends, reveille.linked_ends, reveille.blocked_jobs,
+                reveille.dependencies, reveille.workflow_jobs, reveille.workflows",
+            "select, insert, update, delete on reveille.steps, reveille.waits, reveille.events",
             "select, update on reveille.chores",
             "select (id, started_at), delete on reveille.actions",
             "select, insert, update on reveille.limits",

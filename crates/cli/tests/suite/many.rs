@@ -80,9 +80,10 @@ async fn jobs_are_chosen_by_ids_or_by_a_filter_and_never_by_neither() {
         reveille(&database, &[command, &["1", "--dry-run"]].concat()).refused(&["--dry-run"]);
         reveille(&database, &[command, &["--all", "--queue", "q"]].concat()).refused(&["--all"]);
         reveille(&database, &[command, &["--payload", "{"]].concat()).refused(&["--payload", "JSON"]);
-        reveille(&database, &[command, &["--state", "odd"]].concat()).refused(&["odd", "possible values: ready"]);
+        reveille(&database, &[command, &["--state", "odd"]].concat())
+            .refused(&["odd", "possible values: blocked, ready"]);
     }
-    reveille(&database, &["cancel", "--state", "dead"]).refused(&["only live jobs"]);
+    reveille(&database, &["cancel", "--state", "dead"]).refused(&["only live and blocked jobs"]);
     reveille(&database, &["dead", "purge", "--state", "ready"]).refused(&["only dead jobs"]);
     reveille(&database, &["dead", "list", "--state", "ready"]).refused(&["ready jobs are not dead"]);
     assert_eq!(reveille(&database, &["cancel", "1", "2"]).out, "1 cancelled\n2 cancelled\n", "ids work as before");

@@ -40,8 +40,8 @@ const READING: [&[&str]; 26] = [
 const OTHERS: &str = "actions-stop bench bench-backlog bench-delayed bench-drain bench-enqueue bench-horizon \
     bench-idle bench-latency bench-pipe bench-schedules bench-steady bench-unruly bench-views bench-workflows \
     cancel dashboard dead-purge dead-revive demo drain edit emit enqueue listen pause pipe-check prune queue \
-    queue-remove queue-set resume retry schedule schedule-add schedule-pause schedule-remove schedule-resume schedule-trigger torture \
-    work workers-slots workers-stop workflow workflow-cancel workflow-retry";
+    queue-remove queue-set resume retry schedule schedule-add schedule-pause schedule-remove schedule-resume \
+    schedule-trigger torture work workers-slots workers-stop workflow workflow-cancel workflow-retry";
 
 async fn filled() -> TestDatabase {
     let database = database().await;
