@@ -428,8 +428,11 @@ async fn a_hook_sees_every_kind_of_end_of_an_attempt() {
         .await;
     let builder = worker(&database).middleware(Hook(reporter)).queue("more", 1).grace(Duration::ZERO);
     let running = start(builder.handle(ends));
-    assert_eq!(reports.next().await, "1 - lost: the worker that ran it died or was cut off false");
-    assert_eq!(reports.next().await, "1 default released: - true", "the worker has no handler for it");
+    // The rescued job can be claimed, and released for want of a handler, before the rescue reports it.
+    let mut first = [reports.next().await, reports.next().await];
+    first.sort();
+    let lost = "1 - lost: the worker that ran it died or was cut off false";
+    assert_eq!(first, [lost, "1 default released: - true"]);
     let took = "took longer than its timeout of 10ms";
     for (id, text, end) in [
         (2, "done", "completed: -"),
