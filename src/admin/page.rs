@@ -121,8 +121,7 @@ impl Admin {
 
 impl Admin {
     /// Returns up to 20 jobs that a job's handler has enqueued, without payload, metadata, progress, result and errors,
-    /// lowest id first. Looks at the next 10,000 live, blocked, dead and finished jobs
-    /// each.
+    /// lowest id first. Looks at the next 10,000 live, blocked, dead and finished jobs each.
     ///
     /// # Errors
     /// The server's error.

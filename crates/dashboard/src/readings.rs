@@ -26,8 +26,7 @@ const MOST_KEPT: usize = 256;
 /// The largest number of statements that run at once, so that the dashboard leaves most of an application's pool free.
 const MOST_STATEMENTS: usize = 3;
 
-/// A reading of any type. Readings are made and kept as such, so that this code is compiled once, and not for each
-/// type.
+/// A reading of any type. The code that makes and keeps readings works on this one type, so that it is compiled once.
 struct Made {
     value: std::result::Result<Box<dyn Any + Send + Sync>, String>,
     at: Instant,
