@@ -83,6 +83,11 @@ expected (name, made_by) as (
         ),
         ('steps_pkey', 'alter table reveille.steps add primary key (job, name)'),
         ('waits_pkey', 'alter table reveille.waits add primary key (job, event)'),
+        (
+            'waits_for_ends',
+            'create index concurrently waits_for_ends on reveille.waits (event) '
+            'where starts_with(event, ''reveille.end:'')'
+        ),
         ('waits_event', 'create index concurrently waits_event on reveille.waits (event)'),
         (
             'waits_unseen',
@@ -136,8 +141,18 @@ expected (name, made_by) as (
             'create unique index concurrently dependencies_by_label on reveille.dependencies (waiter, label)'
         ),
         (
-            'linked_ends_ended_at',
-            'create index concurrently linked_ends_ended_at on reveille.linked_ends (ended_at)'
+            'linked_ends_of_no_workflow',
+            'create index concurrently linked_ends_of_no_workflow on reveille.linked_ends (ended_at) '
+            'where workflow is null'
+        ),
+        (
+            'linked_ends_of_workflows',
+            'create index concurrently linked_ends_of_workflows on reveille.linked_ends (ended_at) '
+            'where workflow is not null'
+        ),
+        (
+            'linked_ends_were_blocked',
+            'create index concurrently linked_ends_were_blocked on reveille.linked_ends (workflow) where was_blocked'
         ),
         ('linked_ends_pkey', 'alter table reveille.linked_ends add primary key (job)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),

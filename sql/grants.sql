@@ -76,7 +76,10 @@ grant select, insert, update on reveille.limits to reveille_worker;
 -- Workers record steps, pair events with waits, and delete both. Upkeep by an administrator deletes them, too.
 grant select, insert, update, delete on reveille.steps, reveille.waits, reveille.events
     to reveille_worker, reveille_admin;
-grant execute on function reveille.forget_steps(bigint[]) to reveille_worker, reveille_admin;
+grant execute on function
+    reveille.forget_steps(bigint[]), reveille.emit_ends(bigint[]),
+    reveille.run_child(bigint, bigint, int, timestamptz, text, jsonb)
+to reveille_worker, reveille_admin;
 -- A role that enqueues may emit events, and reads none.
 grant execute on function reveille.emit(text, jsonb) to reveille_producer, reveille_worker, reveille_admin;
 grant insert (name, payload) on reveille.events to reveille_producer;
@@ -91,7 +94,8 @@ grant execute on function
     reveille.note_end(bigint, text, boolean), reveille.tell_of_ends(), reveille.end_blocked(bigint[], text),
     reveille.apply_linked_ends(int), reveille.linked_work_waits(), reveille.dependency_state(text, text, text),
     reveille.settle_blocked(bigint[]), reveille.start_blocked(bigint[]), reveille.update_workflows(bigint[]),
-    reveille.cancel_members(int), reveille.inputs(bigint, text, int, text), reveille.cancel(bigint)
+    reveille.cancel_members(int), reveille.inputs(bigint, text, int, text), reveille.cancel(bigint),
+    reveille.cancel_live(bigint[])
 to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;

@@ -111,8 +111,11 @@ with watched as (
         extract(epoch from now()) - extract(epoch from reserved_at), linked
     from ended
 ), linked_ends as (
-    insert into reveille.linked_ends (job, outcome)
-    select id, 'dead' from ended
+    insert into reveille.linked_ends (job, outcome, workflow)
+    select
+        id, 'dead',
+        (select workflow_jobs.workflow from reveille.workflow_jobs where workflow_jobs.job = ended.id)
+    from ended
     where linked
     on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
 ), counted as (

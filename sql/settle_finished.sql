@@ -49,8 +49,10 @@ with ended as (
     from ended
     where awaited and queue = any (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), linked_ends as (
-    insert into reveille.linked_ends (job, outcome, result)
-    select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place]
+    insert into reveille.linked_ends (job, outcome, result, workflow)
+    select
+        id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place],
+        (select workflow_jobs.workflow from reveille.workflow_jobs where workflow_jobs.job = ended.id)
     from ended
     where linked
     on conflict (job) do update

@@ -41,8 +41,11 @@
     select id, 'cancelled', errors from ended
     where awaited and exists (select from reveille.queues where name = ended.queue and retention = interval '0')
 ), linked_ends as (
-    insert into reveille.linked_ends (job, outcome)
-    select id, 'cancelled' from ended
+    insert into reveille.linked_ends (job, outcome, workflow)
+    select
+        id, 'cancelled',
+        (select workflow_jobs.workflow from reveille.workflow_jobs where workflow_jobs.job = ended.id)
+    from ended
     where linked
     on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
 ), told as materialized (

@@ -33,10 +33,11 @@ with mine as materialized (
         and (select linked_ends.job from reveille.linked_ends where linked_ends.job = expected.job) is null
     limit $1
 ), noted as (
-    insert into reveille.linked_ends (job, outcome, result)
+    insert into reveille.linked_ends (job, outcome, result, workflow)
     select
         lost.job, coalesce(finished.outcome, case when lost.was_dead then 'purged' else 'cancelled' end),
-        finished.result
+        finished.result,
+        (select workflow_jobs.workflow from reveille.workflow_jobs where workflow_jobs.job = lost.job)
     from lost
     left join lateral (
         select outcome, result from reveille.finished_jobs where finished_jobs.id = lost.job limit 1

@@ -30,6 +30,8 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V12__steps", include_str!("../../migrations/V12__steps.sql")),
     ("V13__workflows", include_str!("../../migrations/V13__workflows.sql")),
     ("V14__queue_views", include_str!("../../migrations/V14__queue_views.sql")),
+    ("V15__child_jobs", include_str!("../../migrations/V15__child_jobs.sql")),
+    ("V16__applying_ends", include_str!("../../migrations/V16__applying_ends.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

@@ -74,15 +74,16 @@ declare
     touched bigint[];
     waiters bigint[];
     over bigint[];
+    wanted int;
     decided int;
     applied int;
     cancelled int;
 begin
     with of_members as materialized (
-        select ends.job, workflows.id as workflow
+        select ends.job, ends.workflow
         from reveille.linked_ends as ends
-        join reveille.workflow_jobs as members on members.job = ends.job
-        join reveille.workflows on workflows.id = members.workflow
+        join reveille.workflows on workflows.id = ends.workflow
+        where ends.workflow is not null
         order by ends.ended_at
         limit most
         -- In this order: otherwise an end would stay locked whose workflow another worker has locked, and that worker
@@ -91,11 +92,7 @@ begin
     ), of_others as materialized (
         select ends.job
         from reveille.linked_ends as ends
-        where not exists (
-            select from reveille.workflow_jobs as members
-            join reveille.workflows on workflows.id = members.workflow
-            where members.job = ends.job
-        )
+        where ends.workflow is null
         order by ends.ended_at
         limit most
         for update skip locked
@@ -105,25 +102,27 @@ begin
     from (select job, workflow from of_members union all select job, null from of_others) as ends;
 
     if taken is not null then
+        -- No other session changes the rows of these members and of the dependencies on these jobs, since this session
+        -- has locked the workflows and the ends. So the rows are found again by their places.
         with changed as materialized (
             select
-                members.job, members.workflow, members.outcome as before, outcomes.outcome, ends.was_blocked
+                members.ctid as place, members.workflow, members.outcome as before, outcomes.outcome, ends.result,
+                ends.was_blocked, ends.ended_at
             from reveille.linked_ends as ends
             join reveille.workflow_jobs as members on members.job = ends.job
             cross join lateral (
                 select case ends.outcome when 'revived' then null when 'purged' then 'cancelled' else ends.outcome end
             ) as outcomes (outcome)
-            where ends.job = any (taken) and (
+            where ends.job = any (taken) and ends.workflow is not null and (
                 members.outcome is distinct from outcomes.outcome or ends.was_blocked or ends.outcome = 'revived'
             )
         ), noted as (
             update reveille.workflow_jobs as members
             set outcome = changed.outcome,
-                result = ends.result,
-                ended_at = case when changed.outcome is not null then ends.ended_at end
+                result = changed.result,
+                ended_at = case when changed.outcome is not null then changed.ended_at end
             from changed
-            join reveille.linked_ends as ends on ends.job = changed.job
-            where members.job = changed.job
+            where members.ctid = changed.place
         )
         update reveille.workflows
         set blocked = workflows.blocked - counts.blocked,
@@ -158,16 +157,18 @@ begin
             where ends.job = any (taken) and dependencies.state in ('open', 'held')
                 and dependencies.state
                     <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
-            limit most
-            for update of blocked_jobs skip locked
-        ), decided as (
-            -- No other session changes these rows, since this one has locked the ends. They are found by their places,
-            -- because a job may wait for a million others, and a million may wait for it.
-            update reveille.dependencies
-            set state = reveille.dependency_state(fires_on, on_dead, (
-                select ends.outcome from reveille.linked_ends as ends where ends.job = dependencies.on_job
-            ))
-            where dependencies.ctid = any (array(select due.place from due))
+            limit most + 1
+        ), locked as materialized (
+            select id from reveille.blocked_jobs
+            where id = any (array(select distinct due.waiter from due))
+            order by id
+            for update skip locked
+        ), decided as materialized (
+            select due.* from due where due.waiter = any (array(select locked.id from locked)) limit most
+        ), noted as (
+            update reveille.dependencies set state = decided.state
+            from decided
+            where dependencies.ctid = decided.place
         ), lowered as (
             update reveille.blocked_jobs
             set needs = needs - sums.met, chances = chances - sums.decided
@@ -175,50 +176,53 @@ begin
                 select
                     waiter, (count(*) filter (where state = 'met'))::int as met,
                     (count(*) filter (where state in ('met', 'skipped')))::int as decided
-                from due
+                from decided
                 group by waiter
             ) as sums
             where blocked_jobs.id = sums.waiter
             returning blocked_jobs.id
         )
-        select (select array_agg(id order by id) from lowered), (select count(*) from due) into waiters, decided;
+        select
+            (select array_agg(id order by id) from lowered), (select count(*) from due), (select count(*) from decided)
+        into waiters, wanted, decided;
         perform reveille.settle_blocked(waiters) where waiters is not null;
 
-        with unfinished as materialized (
-            select ends.job
-            from reveille.linked_ends as ends
-            where ends.job = any (taken) and exists (
-                select from reveille.dependencies
-                join reveille.blocked_jobs on blocked_jobs.id = dependencies.waiter
-                where dependencies.on_job = ends.job and dependencies.state in ('open', 'held')
-                    and dependencies.state
-                        <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
+        if decided < wanted then
+            -- These ends have more than `most` waiting jobs, or other sessions have locked some of these jobs. The ends
+            -- are looked at after all others, so that they hold up none.
+            with unfinished as (
+                update reveille.linked_ends as ends set ended_at = clock_timestamp(), was_blocked = false
+                where ends.job = any (taken) and exists (
+                    select from reveille.dependencies
+                    join reveille.blocked_jobs on blocked_jobs.id = dependencies.waiter
+                    where dependencies.on_job = ends.job and dependencies.state in ('open', 'held')
+                        and dependencies.state
+                            <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
+                )
+                returning ends.job
             )
-        ), postponed as (
-            -- These ends are looked at after all others, so that they hold up none.
-            update reveille.linked_ends set ended_at = clock_timestamp(), was_blocked = false
-            where job = any (array(select unfinished.job from unfinished))
-        ), gone as (
-            delete from reveille.linked_ends
-            where job = any (taken) and job <> all (array(select unfinished.job from unfinished))
-            returning job, outcome
+            select array(select unnest(taken) except select job from unfinished) into taken;
+        end if;
+
+        perform reveille.emit_ends(taken);
+        with gone as (
+            delete from reveille.linked_ends where job = any (taken) returning job, outcome, workflow
+        ), over as materialized (
+            select job, workflow from gone where outcome in ('completed', 'cancelled', 'skipped', 'purged')
         ), forgotten as (
             -- The dependencies of a workflow stay until its row goes.
             delete from reveille.dependencies
-            using gone
-            where dependencies.waiter = gone.job and gone.outcome in ('completed', 'cancelled', 'skipped', 'purged')
-                and not exists (select from reveille.workflow_jobs as members where members.job = gone.job)
+            where waiter = any (array(select job from over where workflow is null))
                 and not (
-                    dependencies.fires_on = 'dead' and dependencies.state = 'met'
+                    fires_on = 'dead' and state = 'met'
                     and exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.on_job)
                 )
         ), settled_deaths as (
             -- A dependency that a dead job has met stays while that job can be revived (reveille.retry), even if the
             -- job that waited has ended.
             delete from reveille.dependencies
-            using gone
-            where dependencies.on_job = gone.job and gone.outcome in ('completed', 'cancelled', 'skipped', 'purged')
-                and dependencies.fires_on = 'dead' and dependencies.state = 'met'
+            where on_job = any (array(select job from over))
+                and fires_on = 'dead' and state = 'met'
                 and not exists (select from reveille.blocked_jobs where blocked_jobs.id = dependencies.waiter)
                 and not exists (select from reveille.jobs where jobs.id = dependencies.waiter)
                 and not exists (select from reveille.dead_jobs where dead_jobs.id = dependencies.waiter)
@@ -356,46 +360,15 @@ CREATE FUNCTION reveille.cancel(id bigint) RETURNS text
     AS $$
 #variable_conflict use_column
 declare
-    job reveille.jobs;
+    reserved timestamptz;
 begin
     if reveille.end_blocked(array[cancel.id], 'cancelled') > 0 then
         return 'cancelled';
     end if;
-    select * into job from reveille.jobs where jobs.id = cancel.id for update;
-    if found and job.reserved_at is not null then
-        update reveille.jobs
-        set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-        where jobs.id = cancel.id;
-        -- The worker confirms the notification in the table. If no notification comes, the worker's next heartbeat
-        -- finds the request.
-        if pg_notification_queue_usage() < 0.9 then
-            perform pg_notify('reveille.cancel', cancel.id::text);
-        end if;
-        return 'requested';
-    elsif found then
-        delete from reveille.jobs where jobs.id = cancel.id;
-        if not exists (select from reveille.queues where name = job.queue and retention = interval '0') then
-            insert into reveille.finished_jobs (
-                day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
-                key, tags, metadata, errors, progress, parent_id, schedule_id, outcome
-            )
-            values (
-                extract(epoch from now())::bigint / 86400 % 32, job.id, job.queue, job.kind, job.payload, job.priority,
-                job.attempts, job.failures, job.max_attempts, job.available_at, job.created_at,
-                job.key, job.tags, job.metadata, job.errors, job.progress, job.parent_id, job.schedule_id, 'cancelled'
-            );
-        elsif job.awaited then
-            insert into reveille.ends (id, outcome, errors) values (job.id, 'cancelled', job.errors);
-        end if;
-        if job.awaited and pg_notification_queue_usage() < 0.9 then
-            perform pg_notify('reveille.finished', cancel.id || ' cancelled');
-        end if;
-        if job.linked then
-            perform reveille.note_end(cancel.id, 'cancelled');
-        end if;
-        -- In an ordered queue, the next job with the same key may start now.
-        perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
-        return 'cancelled';
+    select reserved_at into reserved from reveille.jobs where jobs.id = cancel.id for update;
+    if found then
+        perform reveille.cancel_live(array[cancel.id]);
+        return case when reserved is null then 'cancelled' else 'requested' end;
     end if;
     return case
         when exists (select from reveille.dead_jobs where dead_jobs.id = cancel.id) then 'dead'
@@ -406,6 +379,69 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns `cancelled` (the job was waiting or blocked, and has now ended), `requested` (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
+
+CREATE FUNCTION reveille.cancel_live(ids bigint[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    cancelled int;
+begin
+    with requested as (
+        update reveille.jobs
+        set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where id = any (ids) and reserved_at is not null
+        returning id
+    ), ended as (
+        delete from reveille.jobs where id = any (ids) and reserved_at is null returning *
+    ), finished as (
+        insert into reveille.finished_jobs (
+            day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+            key, tags, metadata, errors, progress, parent_id, schedule_id, outcome
+        )
+        select
+            extract(epoch from now())::bigint / 86400 % 32, id, queue, kind, payload, priority, attempts, failures,
+            max_attempts, available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
+            'cancelled'
+        from ended
+        where not exists (select from reveille.queues where name = ended.queue and retention = interval '0')
+    ), kept as (
+        insert into reveille.ends (id, outcome, errors)
+        select id, 'cancelled', errors from ended
+        where awaited and exists (select from reveille.queues where name = ended.queue and retention = interval '0')
+    ), noted as (
+        insert into reveille.linked_ends (job, outcome, workflow)
+        select id, 'cancelled', (
+            select members.workflow from reveille.workflow_jobs as members where members.job = ended.id
+        )
+        from ended
+        where linked
+        on conflict (job) do update set outcome = excluded.outcome, result = null, ended_at = excluded.ended_at
+    ), told as materialized (
+        -- The worker confirms the notification in the table. If no notification comes, the worker's next heartbeat
+        -- finds the request.
+        select pg_notify('reveille.cancel', id::text) from requested where pg_notification_queue_usage() < 0.9
+        union all
+        select pg_notify('reveille.finished', id || ' cancelled') from ended
+        where awaited and pg_notification_queue_usage() < 0.9
+        union all
+        -- In an ordered queue, the next job with the same key may start now.
+        select reveille.ring(array(
+            select distinct ended.queue from ended
+            join reveille.queues on queues.name = ended.queue and queues.limited = 'key'
+        ))
+        union all
+        select reveille.tell_of_ends() where exists (select from ended where linked)
+    )
+    select (select count(*) from requested) + (select count(*) from ended) into cancelled
+    where (select count(*) from told) >= 0;
+    return cancelled;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cancel_live(ids bigint[]) IS 'Cancels the waiting ones of these live jobs, and asks the handlers of the running ones to stop. The caller has locked the rows of the jobs. Returns their number.';
 
 CREATE FUNCTION reveille.cancel_members(most integer) RETURNS integer
     LANGUAGE plpgsql
@@ -418,9 +454,14 @@ CREATE FUNCTION reveille.cancel_members(most integer) RETURNS integer
 #variable_conflict use_column
 declare
     workflow record;
-    member record;
-    seen int := 0;
     up_to text;
+    first_left text;
+    pending bigint[];
+    cleanup bigint[];
+    blocked bigint[];
+    live bigint[];
+    seen int := 0;
+    passed int;
 begin
     for workflow in
         select id, cancelled_up_to from reveille.workflows
@@ -433,36 +474,44 @@ begin
         limit 10
         for no key update skip locked
     loop
-        up_to := workflow.cancelled_up_to;
-        for member in
-            select job, name, cleanup, coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as has_ended
+        select
+            max(name), count(*), array_agg(job) filter (where not has_ended),
+            array_agg(job) filter (where not has_ended and cleanup)
+        into up_to, passed, pending, cleanup
+        from (
+            select
+                job, name, cleanup, coalesce(outcome, '') in ('completed', 'cancelled', 'skipped') as has_ended
             from reveille.workflow_jobs
             where workflow_jobs.workflow = workflow.id and name > coalesce(workflow.cancelled_up_to, '')
             order by name
             limit most - seen
-        loop
-            if not member.has_ended then
-                -- If another session has locked the job, a later call goes on from here.
-                perform from reveille.blocked_jobs where id = member.job for update skip locked;
-                if not found then
-                    perform from reveille.jobs where id = member.job for update skip locked;
-                    exit when not found and (
-                        exists (select from reveille.jobs where id = member.job)
-                        or exists (select from reveille.blocked_jobs where id = member.job)
-                    );
-                end if;
-                if member.cleanup then
-                    -- The job may have waited for the seal alone.
-                    perform reveille.settle_blocked(array[member.job]);
-                else
-                    perform reveille.cancel(member.job);
-                end if;
-            end if;
-            seen := seen + 1;
-            up_to := member.name;
-        end loop;
-        update reveille.workflows set cancelled_up_to = up_to
-        where id = workflow.id and cancelled_up_to is distinct from up_to;
+        ) as slice;
+        blocked := array(
+            select id from reveille.blocked_jobs where id = any (pending) order by id for update skip locked
+        );
+        live := array(select id from reveille.jobs where id = any (pending) order by id for update skip locked);
+
+        -- If another session has locked a job, a later call goes on from that job.
+        select min(members.name) into first_left
+        from reveille.workflow_jobs as members
+        where members.job = any (pending) and members.job <> all (blocked || live)
+            and (
+                exists (select from reveille.jobs where id = members.job)
+                or exists (select from reveille.blocked_jobs where id = members.job)
+            );
+        if first_left is not null then
+            select max(members.name), count(*) into up_to, passed
+            from reveille.workflow_jobs as members
+            where members.workflow = workflow.id and members.name > coalesce(workflow.cancelled_up_to, '')
+                and members.name < first_left;
+        end if;
+
+        -- A job that is cleanup may have waited for the seal alone.
+        perform reveille.settle_blocked(array(select unnest(blocked) intersect select unnest(cleanup)));
+        perform reveille.end_blocked(array(select unnest(blocked) except select unnest(cleanup)), 'cancelled');
+        perform reveille.cancel_live(array(select unnest(live) except select unnest(cleanup)));
+        seen := seen + passed;
+        update reveille.workflows set cancelled_up_to = coalesce(up_to, cancelled_up_to) where id = workflow.id;
         perform reveille.update_workflows(array[workflow.id]);
         exit when seen >= most;
     end loop;
@@ -851,6 +900,10 @@ CREATE FUNCTION reveille.emit(event text, payload jsonb DEFAULT 'null'::jsonb) R
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    if starts_with(emit.event, 'reveille.') then
+        raise exception 'names of events that begin with "reveille." are reserved'
+            using errcode = 'invalid_parameter_value', hint = 'Give the event another name.';
+    end if;
     insert into reveille.events (name, payload) values (emit.event, coalesce(emit.payload, 'null'))
     on conflict do nothing;
     if not found then
@@ -866,6 +919,40 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.emit(event text, payload jsonb) IS 'Emits an event: jobs that wait for it are due at once, and jobs that wait for it later go on at once. Returns true for the first emit of a name; later emits change nothing. An event is kept for 30 days.';
+
+CREATE FUNCTION reveille.emit_ends(ended bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    if not exists (select from reveille.waits where starts_with(waits.event, 'reveille.end:')) then
+        return;
+    end if;
+    insert into reveille.events (name, payload, until)
+    select
+        'reveille.end:' || ends.job,
+        jsonb_build_object(
+            'outcome', case ends.outcome when 'completed' then 'completed' when 'dead' then 'dead' else 'cancelled' end,
+            'result', ends.result,
+            'error', (
+                select dead_jobs.errors -> -1 ->> 'error' from reveille.dead_jobs
+                where ends.outcome = 'dead' and dead_jobs.id = ends.job
+            )
+        ),
+        -- The event goes with the wait.
+        clock_timestamp()
+    from reveille.linked_ends as ends
+    where ends.job = any (ended) and ends.outcome <> 'revived'
+        and exists (
+            select from reveille.waits
+            where waits.event = 'reveille.end:' || ends.job and starts_with(waits.event, 'reveille.end:')
+        )
+    on conflict do nothing;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.emit_ends(ended bigint[]) IS 'Emits the ends of these jobs as events, if handlers wait for them. The first end of a job counts. For reveille.apply_linked_ends.';
 
 CREATE FUNCTION reveille.end_blocked(ids bigint[], outcome text) RETURNS integer
     LANGUAGE plpgsql
@@ -901,8 +988,8 @@ begin
         select id, 'cancelled' from ended
         where awaited and exists (select from reveille.queues where name = ended.queue and retention = interval '0')
     ), noted as (
-        insert into reveille.linked_ends (job, outcome, was_blocked)
-        select id, end_blocked.outcome, true from ended
+        insert into reveille.linked_ends (job, outcome, was_blocked, workflow)
+        select id, end_blocked.outcome, true, workflow from ended
         on conflict (job) do update set outcome = excluded.outcome, was_blocked = true, ended_at = excluded.ended_at
     )
     select count(*) + 0 * count(
@@ -1600,7 +1687,11 @@ begin
         end if;
         if ended is not null then
             -- The end is noted once more, so that a worker applies it to the new dependency.
-            insert into reveille.linked_ends (job, outcome) values (link_prerequisite.id, ended)
+            insert into reveille.linked_ends (job, outcome, workflow)
+            values (link_prerequisite.id, ended, (
+                select members.workflow from reveille.workflow_jobs as members
+                where members.job = link_prerequisite.id
+            ))
             on conflict (job) do update set ended_at = excluded.ended_at;
             perform reveille.tell_of_ends();
             return;
@@ -1680,11 +1771,14 @@ COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on
 CREATE FUNCTION reveille.note_end(job bigint, outcome text, was_blocked boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 #variable_conflict use_column
 begin
-    insert into reveille.linked_ends as ends (job, outcome, was_blocked)
-    values (note_end.job, note_end.outcome, note_end.was_blocked)
+    insert into reveille.linked_ends as ends (job, outcome, was_blocked, workflow)
+    values (note_end.job, note_end.outcome, note_end.was_blocked, (
+        select members.workflow from reveille.workflow_jobs as members where members.job = note_end.job
+    ))
     on conflict (job) do update
     set outcome = excluded.outcome, result = excluded.result, was_blocked = ends.was_blocked or excluded.was_blocked,
         ended_at = excluded.ended_at;
@@ -2679,6 +2773,46 @@ $$;
 
 COMMENT ON FUNCTION reveille.ring_after_update() IS 'Rings the bell for a waiting job that was made due sooner or moved to another queue.';
 
+CREATE FUNCTION reveille.run_child(parent bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, step text, job jsonb) RETURNS TABLE(kind text, value jsonb, outcome text, seconds double precision, failures integer)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    child bigint;
+    so_far int;
+begin
+    select jobs.failures into so_far
+    from reveille.jobs
+    where jobs.id = run_child.parent and jobs.reserved_by is not distinct from run_child.worker
+        and jobs.attempts = run_child.attempt and jobs.reserved_at is not distinct from run_child.reserved_at
+    for no key update;
+    if not found then
+        return;
+    end if;
+    if not exists (select from reveille.steps where steps.job = run_child.parent and steps.name = run_child.step) then
+        -- The program has checked the size of the payload.
+        perform set_config('reveille.max_payload', '8388608', true);
+        select enqueued.id into child from reveille.enqueue_json(run_child.job) as enqueued;
+        update reveille.jobs set linked = true where jobs.id = child;
+        -- The wait comes before the child can end, so its end is always noted as an event.
+        insert into reveille.waits (job, event, until, seen)
+        values (run_child.parent, 'reveille.end:' || child, 'infinity', true);
+        insert into reveille.steps (job, name, value, outcome, attempt, reserved_at)
+        values (run_child.parent, run_child.step, to_jsonb(child), 'done', run_child.attempt, run_child.reserved_at);
+        update reveille.jobs set linked = true, failures = 0 where jobs.id = run_child.parent;
+        so_far := 0;
+    end if;
+    return query
+    select steps.kind, steps.value, steps.outcome, 0::double precision, so_far
+    from reveille.steps
+    where steps.job = run_child.parent and steps.name = run_child.step;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.run_child(parent bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, step text, job jsonb) IS 'Enqueues a job, as reveille.enqueue_json does, and records its id as a step of the job that waits for it, if the reservation of that job stands. A step that is recorded already stays as it is, and no job is enqueued. Returns the step; no row if the reservation does not stand. For workers.';
+
 CREATE FUNCTION reveille.schedule(name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, catch_up text DEFAULT 'one'::text, declared_by bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3392,7 +3526,13 @@ begin
                     else 'completed'
                 end
                 when before.state = 'cancelling' then 'cancelling'
-                when before.sealed and before.dead > 0 and counts.pending = before.blocked then 'stalled'
+                when before.sealed and before.dead > 0 and counts.pending = before.blocked
+                    -- The count of blocked jobs has the jobs, too, that were skipped and are not yet applied.
+                    and not exists (
+                        select from reveille.linked_ends as ends
+                        where ends.workflow = before.id and ends.was_blocked
+                    )
+                then 'stalled'
                 else 'running'
             end as state,
             counts.pending = 0 and (before.sealed or before.state in ('cancelling', 'cancelled')) as has_ended
@@ -3670,7 +3810,7 @@ CREATE TABLE reveille.dependencies (
     CONSTRAINT on_dead_is_known CHECK ((on_dead = ANY (ARRAY['hold'::text, 'cancel'::text]))),
     CONSTRAINT state_is_known CHECK ((state = ANY (ARRAY['open'::text, 'met'::text, 'held'::text, 'skipped'::text])))
 )
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+WITH (autovacuum_vacuum_scale_factor='0.05', fillfactor='50');
 
 COMMENT ON TABLE reveille.dependencies IS 'Dependencies: which job waits for which, and for which outcome. Those of a workflow are kept as long as its row, all others until the waiting job has completed or was cancelled.';
 
@@ -3696,7 +3836,7 @@ CREATE TABLE reveille.workflow_jobs (
     ended_at timestamp with time zone,
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text])))
 )
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+WITH (autovacuum_vacuum_scale_factor='0.05', fillfactor='50');
 
 COMMENT ON TABLE reveille.workflow_jobs IS 'The jobs of workflows, one row each from the enqueue to the removal of the workflow. Their results are kept here, whatever the retention of their queues.';
 
@@ -4065,14 +4205,14 @@ CREATE TABLE reveille.events (
     until timestamp with time zone DEFAULT (clock_timestamp() + '30 days'::interval) NOT NULL,
     seen boolean DEFAULT false NOT NULL,
     CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
-    CONSTRAINT payload_is_at_most_8_kib CHECK ((octet_length((payload)::text) <= 8192))
+    CONSTRAINT payload_is_at_most_8_kib CHECK (((octet_length((payload)::text) <= 8192) OR starts_with(name, 'reveille.end:'::text)))
 );
 
 COMMENT ON TABLE reveille.events IS 'Events that were emitted. The first emit of a name wins, until upkeep deletes the event 30 days later.';
 
 COMMENT ON COLUMN reveille.events.name IS 'The event''s name.';
 
-COMMENT ON COLUMN reveille.events.payload IS 'The event''s payload: any JSON, at most 8 KiB of text.';
+COMMENT ON COLUMN reveille.events.payload IS 'The event''s payload: any JSON, at most 8 KiB of text. The end of a job that a handler runs has more: its result.';
 
 COMMENT ON COLUMN reveille.events.emitted_at IS 'The time at which the event was emitted.';
 
@@ -4837,6 +4977,7 @@ CREATE TABLE reveille.linked_ends (
     result jsonb,
     was_blocked boolean DEFAULT false NOT NULL,
     ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    workflow bigint,
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text, 'purged'::text, 'revived'::text]))),
     CONSTRAINT result_of_a_linked_job_is_at_most_1_mib CHECK (((pg_column_size(result) <= 512) OR (octet_length((result)::text) <= 1048576)))
 )
@@ -4853,6 +4994,8 @@ COMMENT ON COLUMN reveille.linked_ends.result IS 'The result that the handler re
 COMMENT ON COLUMN reveille.linked_ends.was_blocked IS 'True if the job ended without having been in reveille.jobs.';
 
 COMMENT ON COLUMN reveille.linked_ends.ended_at IS 'The time of the end, or of the last try to apply it. The oldest ends are applied first.';
+
+COMMENT ON COLUMN reveille.linked_ends.workflow IS 'The workflow that the job belongs to; null: the job belongs to none.';
 
 CREATE TABLE reveille.passed_over (
     id bigint NOT NULL,
@@ -5994,7 +6137,11 @@ CREATE UNIQUE INDEX jobs_unique ON reveille.jobs USING btree (kind, unique_key) 
 
 CREATE INDEX kind_counters_started_at ON reveille.kind_counters USING btree (started_at);
 
-CREATE INDEX linked_ends_ended_at ON reveille.linked_ends USING btree (ended_at);
+CREATE INDEX linked_ends_of_no_workflow ON reveille.linked_ends USING btree (ended_at) WHERE (workflow IS NULL);
+
+CREATE INDEX linked_ends_of_workflows ON reveille.linked_ends USING btree (ended_at) WHERE (workflow IS NOT NULL);
+
+CREATE INDEX linked_ends_were_blocked ON reveille.linked_ends USING btree (workflow) WHERE was_blocked;
 
 CREATE UNIQUE INDEX pauses_covered ON reveille.pauses USING btree (COALESCE(queue, ''::text), COALESCE(key, ''::text), COALESCE(kind, ''::text));
 
@@ -6007,6 +6154,8 @@ CREATE UNIQUE INDEX schedules_name ON reveille.schedules USING btree (name);
 CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends_at);
 
 CREATE INDEX waits_event ON reveille.waits USING btree (event);
+
+CREATE INDEX waits_for_ends ON reveille.waits USING btree (event) WHERE starts_with(event, 'reveille.end:'::text);
 
 CREATE INDEX waits_unseen ON reveille.waits USING btree (job, event) WHERE (NOT seen);
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use reveille::enqueue::{Enqueuer, Members, Workflow};
-use reveille::job::{NewJob, Payload};
+use reveille::enqueue::{Enqueuer, Members, Workflow, enqueue_all};
+use reveille::job::{NewJob, Payload, Priority};
 use serde_json::Value;
 
 use super::BenchFigures;
@@ -32,19 +32,21 @@ pub struct WorkflowsBench {
 const STUCK: Duration = Duration::from_secs(60);
 /// The number of jobs that are added to the batch at once.
 const PART: usize = 10_000;
+/// While a batch is drained, one job for this many of its jobs is enqueued that is not of the batch.
+const OTHERS: u32 = 20;
 
 impl WorkflowsBench {
     pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let jobs = self.jobs;
         stage.fill(QUEUE, jobs as usize).await?;
-        let plain = self.drain(stage, jobs).await?;
+        let (plain, others_beside_plain) = self.drain_with_others(stage, jobs).await?;
 
         self.empty(stage).await?;
         let began = Instant::now();
         self.enqueue_batch(stage).await?;
         let enqueued = f64::from(jobs) / began.elapsed().as_secs_f64();
         stage.run("vacuum analyze").await?;
-        let batch = self.drain(stage, jobs + 1).await?;
+        let (batch, others) = self.drain_with_others(stage, jobs + 1).await?;
 
         self.empty(stage).await?;
         let small = self.small_workflows(stage).await?;
@@ -56,6 +58,8 @@ impl WorkflowsBench {
         figures.insert("baseline_per_second".into(), rounded(plain));
         figures.insert("ratio".into(), rounded(batch / plain));
         figures.insert("batch_enqueued_per_second".into(), rounded(enqueued));
+        figures.insert("others_per_second".into(), rounded(others));
+        figures.insert("others_ratio".into(), rounded(others / others_beside_plain));
         figures.insert("workflows".into(), Value::from(self.workflows));
         figures.insert("workflows_per_second".into(), rounded(small));
         figures.insert("workflow_jobs_per_second".into(), rounded(small * 5.0));
@@ -93,6 +97,16 @@ impl WorkflowsBench {
 
     /// Returns the jobs worked per second, until the last one is settled and all ends are applied.
     async fn drain(&self, stage: &BenchStage, jobs: u32) -> Result<f64, Failure> {
+        Ok(self.drain_beside(stage, jobs, 0).await?.0)
+    }
+
+    /// Drains the queue, and enqueues urgent jobs without a workflow on the way. Returns the jobs worked per second: of
+    /// all jobs, and of the urgent ones from their enqueue to the last end.
+    async fn drain_with_others(&self, stage: &BenchStage, jobs: u32) -> Result<(f64, f64), Failure> {
+        self.drain_beside(stage, jobs, jobs / OTHERS).await
+    }
+
+    async fn drain_beside(&self, stage: &BenchStage, jobs: u32, others: u32) -> Result<(f64, f64), Failure> {
         let client = stage.client().await?;
         // Pauses the queue, so that the worker sleeps with warm connections before the first job may start.
         client.execute("select reveille.pause($1)", &[&QUEUE]).await?;
@@ -100,11 +114,20 @@ impl WorkflowsBench {
         until_asleep(&client, 1).await?;
         let began = Instant::now();
         client.execute("select reveille.resume($1)", &[&QUEUE]).await?;
-        until_done(&client, jobs).await?;
+        let mut others_took = Duration::ZERO;
+        if others > 0 {
+            until_done(&client, jobs / 4).await?;
+            let began = Instant::now();
+            let urgent = no_op()?.priority(Priority::Urgent);
+            enqueue_all(&stage.database, &vec![urgent; others as usize]).await?;
+            until_none_is_urgent(&client).await?;
+            others_took = began.elapsed();
+        }
+        until_done(&client, jobs + others).await?;
         until_applied(&client).await?;
-        let per_second = f64::from(jobs) / began.elapsed().as_secs_f64();
+        let per_second = f64::from(jobs + others) / began.elapsed().as_secs_f64();
         workers.stop().await?;
-        Ok(per_second)
+        Ok((per_second, f64::from(others) / others_took.as_secs_f64()))
     }
 
     /// Returns the workflows per second: two jobs wait for the first, one for both, and the last for that one.
@@ -130,6 +153,20 @@ impl WorkflowsBench {
 
 fn no_op() -> Result<NewJob, Failure> {
     Ok(NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE))
+}
+
+/// Waits until no urgent job is left.
+async fn until_none_is_urgent(client: &deadpool_postgres::Client) -> Result<(), Failure> {
+    let sql = "select exists (select from reveille.jobs where queue = $1 and priority = 0)";
+    let sql = client.prepare(sql).await?;
+    let began = Instant::now();
+    while client.query_one(&sql, &[&QUEUE]).await?.get(0) {
+        if began.elapsed() > STUCK {
+            return Err(Failure::Error("bench: the urgent jobs did not end within a minute".into()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// Waits until all workflows have ended.

@@ -15,7 +15,7 @@ async fn filled() -> TestDatabase {
             {"name": "report", "kind": "report", "after": ["extract", {"name": "load"}], "fires_on": "any"}
         ]');
         with ended as (delete from reveille.jobs where id = 1 returning id)
-        insert into reveille.linked_ends (job, outcome) select id, 'completed' from ended;
+        select reveille.note_end(id, 'completed') from ended;
         select reveille.apply_linked_ends();
         update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1 where id = 2"#;
     database.run(rows).await;
@@ -85,8 +85,7 @@ async fn workflows_are_listed_cancelled_and_retried() {
         insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
             available_at, created_at, reason, linked)
         select id, queue, kind, payload, priority, 1, 1, 1, now(), created_at, 'failed', true from ended;
-        insert into reveille.linked_ends (job, outcome) values (2, 'dead');
-        select reveille.apply_linked_ends()";
+        select reveille.note_end(2, 'dead'), reveille.apply_linked_ends()";
     database.run(dead).await;
     let refused = reveille(&database, &["workflow", "retry", "1", "--json"]);
     assert_eq!(refused.code, 1);
