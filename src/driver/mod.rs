@@ -158,6 +158,20 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Err(no_steps()) })
     }
 
+    /// Enqueues a job and records its id as the value of a step, both or none. Once that job has ended, the store emits
+    /// the event `reveille.end:ID`, with a JSON object that has its `outcome` (`completed`, `dead` or `cancelled`), its
+    /// `result` and its last `error`. In all else like [`record_step`](Driver::record_step): if the step is recorded
+    /// already, no job is enqueued.
+    fn run_child<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        job: &'a NewJob,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        let _ = (reservation, name, job);
+        Box::pin(async { Err(no_steps()) })
+    }
+
     /// Emits an event. Returns false, and changes nothing, if the store has an event of this name.
     fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         let _ = (event, payload);

@@ -38,6 +38,7 @@ pub(crate) mod await_end;
 mod builder;
 mod emit;
 mod json;
+mod run;
 
 pub use crate::workflow::{EnqueuedWorkflow, Member, Members, Prerequisites, Workflow, WorkflowHandle};
 pub use await_end::{Awaiter, FinishedJob};

@@ -183,14 +183,8 @@ impl Context {
     }
 
     /// Begins a sleep or a wait, or goes on with it. Returns only once it is over.
-    async fn pause(&self, name: &str, pausing: Pausing) -> Result<Step> {
-        self.check_is_open(name)?;
-        if self.pausing().is_in_batch() {
-            return Err(Error::invalid(format!(
-                "a handler of batches cannot sleep or wait ({name:?}), since the other jobs of the batch would wait, \
-                 too; give these jobs a handler of their own"
-            )));
-        }
+    pub(crate) async fn pause(&self, name: &str, pausing: Pausing) -> Result<Step> {
+        self.check_may_pause(name)?;
         let steps = self.steps();
         let call = steps.begin(name, true)?;
         let earlier = steps.earlier(name).await?;
@@ -208,8 +202,19 @@ impl Context {
         Ok(step)
     }
 
+    pub(crate) fn check_may_pause(&self, name: &str) -> Result<()> {
+        self.check_is_open(name)?;
+        if self.pausing().is_in_batch() {
+            return Err(Error::invalid(format!(
+                "a handler of batches cannot sleep or wait ({name:?}), since the other jobs of the batch would wait, \
+                 too; give these jobs a handler of their own"
+            )));
+        }
+        Ok(())
+    }
+
     /// Refuses a step after `complete_in`: the handler's transaction has locked the job.
-    fn check_is_open(&self, name: &str) -> Result<()> {
+    pub(crate) fn check_is_open(&self, name: &str) -> Result<()> {
         match self.completed_in() {
             None => Ok(()),
             Some(_) => Err(Error::invalid(format!(
@@ -218,7 +223,7 @@ impl Context {
         }
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str, value: &Payload) -> Result<T> {
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str, value: &Payload) -> Result<T> {
         value.decode().map_err(|error| {
             let id = self.id();
             Error::invalid(format!(
@@ -228,7 +233,7 @@ impl Context {
         })
     }
 
-    fn is_another(&self, name: &str, step: &Step, wanted: &str) -> Error {
+    pub(crate) fn is_another(&self, name: &str, step: &Step, wanted: &str) -> Error {
         let (id, is) = (self.id(), step.describe());
         Error::invalid(format!("{name:?} of job {id} was recorded as {is} and is now {wanted}; give it another name"))
     }

@@ -12,7 +12,7 @@ use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::attempt::Attempt;
 use crate::handler::cancellation::{Cancellation, KeptSlot};
-use crate::handler::output::Outputs;
+use crate::handler::output::{Output, Outputs};
 use crate::handler::progress::Progress;
 use crate::handler::states::States;
 use crate::handler::steps::{Pause, Steps};
@@ -269,10 +269,21 @@ impl Context {
     }
 
     /// The steps of this attempt.
-    pub(super) fn steps(&self) -> &Steps {
+    pub(crate) fn steps(&self) -> &Steps {
         let Inner { driver, job, outputs, cancellation, .. } = &*self.inner;
         let steps = || Steps::new(Arc::clone(driver), Arc::clone(job), Arc::clone(outputs), cancellation.clone());
         self.inner.steps.get_or_init(steps)
+    }
+
+    /// Returns an output of another job, as its handler wrote it, by the middlewares of this worker.
+    ///
+    /// # Errors
+    /// Invalid if a middleware cannot read the output.
+    pub(crate) fn load_of(&self, id: i64, kind: &str, output: Output) -> Result<Output> {
+        let mut job = ReservedJob::clone(&self.inner.job);
+        job.reservation.id = id;
+        job.kind = kind.into();
+        self.inner.outputs.load(&job, output)
     }
 
     /// The number of the job's failures: as reserved, or 0 after the handler has recorded a new step.

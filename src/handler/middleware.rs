@@ -101,10 +101,12 @@ pub trait Middleware: Send + Sync + 'static {
     }
 
     /// Changes what a handler reads from the store, in the order from the first middleware to the last: the values of
-    /// the steps that an earlier attempt has recorded. This undoes what [`store`](Middleware::store) has changed.
+    /// the steps that an earlier attempt has recorded, and the results and errors of the jobs that the handler
+    /// [runs](crate::Context::run). This undoes what [`store`](Middleware::store) has changed. `job` is the job that
+    /// has stored the output; of a job that the handler runs, only the id and the kind are right.
     ///
     /// # Errors
-    /// After an error or a panic, the step gets the error, and its code does not run.
+    /// After an error or a panic, the step or the run gets the error, and the code of the step does not run.
     fn load(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let _ = (job, output);
         Ok(())

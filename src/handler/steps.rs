@@ -12,7 +12,7 @@ use crate::driver::{Driver, Pausing, Recorded, Step};
 use crate::error::{Error, Result};
 use crate::handler::cancellation::{Cancellation, StopReason};
 use crate::handler::output::{Output, Outputs};
-use crate::job::{Payload, ReservedJob, check_key};
+use crate::job::{NewJob, Payload, ReservedJob, check_key};
 
 /// The largest value of a step, in bytes.
 const LARGEST: usize = 8 * 1024;
@@ -124,6 +124,13 @@ impl Steps {
         let recording = || self.driver.record_step(&self.job.reservation, name, &value);
         let recorded = self.until_answered(recording).await?;
         self.opened(self.noted(recorded)?.step)
+    }
+
+    /// Enqueues a job and records its id, and returns what the store keeps.
+    pub(crate) async fn run_child(&self, name: &str, job: &NewJob) -> Result<Step> {
+        let recording = || self.driver.run_child(&self.job.reservation, name, job);
+        let recorded = self.until_answered(recording).await?;
+        Ok(self.noted(recorded)?.step)
     }
 
     /// Begins a sleep or a wait, or goes on with it.

@@ -37,7 +37,7 @@ const ORDER: &[(&str, &str)] = &[
          propagation encryption",
     ),
     ("handler/encryption", "mod key envelope"),
-    ("enqueue", "await_end builder mod emit json"),
+    ("enqueue", "await_end builder mod emit json run"),
     ("workflow", "members handle inputs mod"),
     (
         "worker",

@@ -22,6 +22,7 @@ mod batch;
 mod blocked;
 mod blocks;
 mod bulk;
+mod child_jobs;
 mod complete;
 mod configuration;
 mod conformance;

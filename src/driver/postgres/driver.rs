@@ -180,6 +180,15 @@ impl Driver for Postgres {
         boxed(steps::record_wait(self, reservation, name, pausing))
     }
 
+    fn run_child<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        job: &'a NewJob,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        boxed(steps::run_child(self, reservation, name, job))
+    }
+
     fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         boxed(async {
             let client = self.sessions.client().await?;

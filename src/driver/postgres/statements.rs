@@ -25,7 +25,7 @@ statements! {
     claims_under_way, complete, completed_in_sql, confirm, count_kinds, count_running, disarm, heads, inputs,
     is_recorded, isolate, isolate_known, leave, limit_lock, lock_holders, lock_reserved, next_due, note_nobody_sleeps,
     orphans, park, pass_given_ids, pass_over, progress, record_step, record_wait, register, release_strays, rescue,
-    serve_waits, settle_alike, settle_dead, settle_finished, settle_recorded, settle_waiting, signals_wait,
+    run_child, serve_waits, settle_alike, settle_dead, settle_finished, settle_recorded, settle_waiting, signals_wait,
     silent_transactions, steps, strays, unpark, upkeep_actions, upkeep_counters, upkeep_dead_jobs, upkeep_ends,
     upkeep_events, upkeep_history, upkeep_kinds, upkeep_lost_ends, upkeep_old_counters, upkeep_old_days, upkeep_parked,
     upkeep_rates, upkeep_statistics, upkeep_steps, upkeep_unique_keys, upkeep_vacuum, upkeep_vacuumed, upkeep_workflows,

@@ -10,7 +10,7 @@ use super::{ANSWER_WITHIN, Postgres};
 use crate::database::insert::seconds;
 use crate::driver::{Pausing, Recorded, SleepState, Step, WaitState};
 use crate::error::{Error, Result};
-use crate::job::{Payload, Reservation};
+use crate::job::{NewJob, Payload, Reservation};
 
 /// The largest number of new events, and of new waits, that one statement pairs.
 const MOST_NEW: i64 = 1000;
@@ -46,6 +46,18 @@ pub(super) async fn record_wait(
     let seconds = seconds(limit);
     let particular: &Params<'_> = &[(&name, Type::TEXT), (&kind, Type::TEXT), (&seconds, Type::FLOAT8)];
     record(driver, &driver.statements.record_wait, reservation, particular).await
+}
+
+/// Enqueues a job and records its id as a step. Returns `None` if the reservation does not stand.
+pub(super) async fn run_child(
+    driver: &Postgres,
+    reservation: &Reservation,
+    name: &str,
+    job: &NewJob,
+) -> Result<Option<Recorded>> {
+    let job = job.to_json()?;
+    let particular: &Params<'_> = &[(&name, Type::TEXT), (&job, Type::TEXT)];
+    record(driver, &driver.statements.run_child, reservation, particular).await
 }
 
 /// Runs a statement that records a step. Its commit waits for the disk: a step that a crash of the server undid would

@@ -236,10 +236,13 @@ impl Middleware for Encryption {
     }
 
     fn load(&self, job: &ReservedJob, output: &mut Output) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        if let Output::Step(value) = output
-            && self.covers(&job.kind)
-        {
-            *value = self.open(&job.kind, EncryptedField::Step, value)?;
+        let kind = &*job.kind;
+        match output {
+            _ if !self.covers(kind) => {}
+            Output::Step(value) => *value = self.open(kind, EncryptedField::Step, value)?,
+            Output::Result(result) => *result = self.open(kind, EncryptedField::Result, result)?,
+            Output::Error(error) => *error = self.open_error(kind, error)?,
+            Output::Progress(_) => {}
         }
         Ok(())
     }
