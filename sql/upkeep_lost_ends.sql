@@ -44,6 +44,17 @@ with mine as materialized (
     ) as finished on true
     on conflict (job) do nothing
     returning job
+), without_workflow as (
+    -- The workflow of an end may have been removed meanwhile. Such an end is applied like one without a workflow.
+    update reveille.linked_ends
+    set workflow = null
+    where job = any (array(
+        select ends.job from reveille.linked_ends as ends
+        where exists (select from mine) and ends.workflow is not null
+            and (select workflows.id from reveille.workflows where workflows.id = ends.workflow) is null
+        order by ends.ended_at
+        limit $1
+    ))
 ), told as materialized (
     select reveille.tell_of_ends() where exists (select from noted)
 ), done as (

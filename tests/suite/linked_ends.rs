@@ -298,6 +298,18 @@ async fn upkeep_removes_a_workflow_30_days_after_its_end() {
 }
 
 #[tokio::test]
+async fn an_end_whose_workflow_upkeep_has_removed_is_applied() {
+    let database = database().await;
+    followed(&database, &job()).await;
+    database.run("select reveille.cancel(1); update reveille.linked_ends set workflow = 7").await;
+    database.run("select reveille.apply_linked_ends()").await;
+    assert_eq!(database.value("select count(*) from reveille.linked_ends").await, 1);
+    database.admin().prune().await.unwrap();
+    database.run("select reveille.apply_linked_ends()").await;
+    assert_eq!(database.value("select count(*) from reveille.linked_ends").await, 0);
+}
+
+#[tokio::test]
 async fn a_job_that_the_table_refuses_is_buried_and_holds_up_no_other() {
     let database = database().await;
     enqueue(&database.database, &job()).await.unwrap();
