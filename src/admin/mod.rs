@@ -27,7 +27,7 @@ use tokio_postgres::types::Type;
 use crate::database::{Database, Param};
 pub use crate::driver::FailureReason;
 use crate::error::{Error, Result};
-pub use crate::job::{Cancelled, Retried};
+pub use crate::job::{Cancelled, Retried, RetriedJob, WorkflowJobState, WorkflowState};
 pub use crate::queue::{Pause, QueueSettings};
 
 mod actions;
@@ -84,8 +84,8 @@ pub use schedules::ScheduleRow;
 pub use sort::Sort;
 pub use views::View;
 pub use workers::WorkerRow;
-pub use workflow_row::{Prerequisite, WorkflowJobRow, WorkflowJobState, WorkflowRow, WorkflowState};
-pub use workflows::{RetriedJob, WorkflowFilter, WorkflowValues};
+pub use workflow_row::{Prerequisite, WorkflowJobRow, WorkflowRow};
+pub use workflows::{WorkflowFilter, WorkflowValues};
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].
 #[derive(Debug, Clone)]

@@ -4,25 +4,7 @@ use std::time::SystemTime;
 
 use super::Record;
 use crate::error::{Error, Result};
-use crate::job::FiresOn;
-
-/// The state of a workflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WorkflowState {
-    /// At least one job runs, or can start, or waits for one that can.
-    Running,
-    /// Dead jobs hold up all others, until they are revived or the workflow is cancelled.
-    Stalled,
-    /// The workflow is being cancelled: workers cancel its jobs.
-    Cancelling,
-    /// The workflow has ended: no job is dead or was cancelled.
-    Completed,
-    /// The workflow has ended: at least one job is dead.
-    Failed,
-    /// The workflow has ended: it was cancelled.
-    Cancelled,
-}
+use crate::job::{FiresOn, WorkflowJobState, WorkflowState};
 
 /// A row of the view `workflow_status`. Each field has the name of its column.
 #[derive(Debug, Clone)]
@@ -63,30 +45,6 @@ pub struct WorkflowRow {
     record: Record,
 }
 
-/// The state of a job of a workflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WorkflowJobState {
-    /// The job waits for the ends of other jobs.
-    Blocked,
-    /// The job is not due yet.
-    Delayed,
-    /// The job is due.
-    Ready,
-    /// A worker has reserved the job.
-    Running,
-    /// The job has ended, and no worker has applied its end yet.
-    Ended,
-    /// The job is completed.
-    Completed,
-    /// The job is dead.
-    Dead,
-    /// The job was cancelled.
-    Cancelled,
-    /// The job was skipped: the outcome that it waited for can no longer come.
-    Skipped,
-}
-
 /// A row of the view `workflow_job_status`: a job of a workflow.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -120,64 +78,6 @@ pub struct Prerequisite {
     pub fires_on: FiresOn,
 }
 
-impl WorkflowState {
-    /// All states.
-    pub const ALL: [WorkflowState; 6] = [
-        WorkflowState::Running,
-        WorkflowState::Stalled,
-        WorkflowState::Cancelling,
-        WorkflowState::Completed,
-        WorkflowState::Failed,
-        WorkflowState::Cancelled,
-    ];
-
-    /// The state's name in the view: running, stalled, cancelling, completed, failed or cancelled.
-    pub fn name(self) -> &'static str {
-        match self {
-            WorkflowState::Running => "running",
-            WorkflowState::Stalled => "stalled",
-            WorkflowState::Cancelling => "cancelling",
-            WorkflowState::Completed => "completed",
-            WorkflowState::Failed => "failed",
-            WorkflowState::Cancelled => "cancelled",
-        }
-    }
-
-    pub(super) fn read(name: &str) -> Result<WorkflowState> {
-        WorkflowState::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| unknown(name))
-    }
-}
-
-impl WorkflowJobState {
-    /// All states.
-    pub const ALL: [WorkflowJobState; 9] = [
-        WorkflowJobState::Blocked,
-        WorkflowJobState::Delayed,
-        WorkflowJobState::Ready,
-        WorkflowJobState::Running,
-        WorkflowJobState::Ended,
-        WorkflowJobState::Completed,
-        WorkflowJobState::Dead,
-        WorkflowJobState::Cancelled,
-        WorkflowJobState::Skipped,
-    ];
-
-    /// The state's name in the view, such as `blocked`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WorkflowJobState::Blocked => "blocked",
-            WorkflowJobState::Delayed => "delayed",
-            WorkflowJobState::Ready => "ready",
-            WorkflowJobState::Running => "running",
-            WorkflowJobState::Ended => "ended",
-            WorkflowJobState::Completed => "completed",
-            WorkflowJobState::Dead => "dead",
-            WorkflowJobState::Cancelled => "cancelled",
-            WorkflowJobState::Skipped => "skipped",
-        }
-    }
-}
-
 impl WorkflowRow {
     /// All columns, as they are stored.
     pub fn record(&self) -> &Record {
@@ -190,7 +90,7 @@ impl WorkflowRow {
             id: record.decode("id")?,
             name: record.decode("name")?,
             unique_key: record.decode("unique_key")?,
-            state: WorkflowState::read(&record.decode::<String>("state")?)?,
+            state: read_state(&record.decode::<String>("state")?)?,
             jobs: count("jobs")?,
             live: count("live")?,
             blocked: count("blocked")?,
@@ -224,10 +124,7 @@ impl WorkflowJobRow {
         Ok(WorkflowJobRow {
             name: record.decode("name")?,
             job: record.decode("job")?,
-            state: WorkflowJobState::ALL
-                .into_iter()
-                .find(|known| known.name() == state)
-                .ok_or_else(|| unknown(&state))?,
+            state: WorkflowJobState::from_name(&state).ok_or_else(|| unknown(&state))?,
             queue: record.decode("queue")?,
             kind: record.decode("kind")?,
             failures: record.decode::<Option<u32>>("failures")?.unwrap_or_default(),
@@ -236,6 +133,10 @@ impl WorkflowJobRow {
             record,
         })
     }
+}
+
+pub(super) fn read_state(name: &str) -> Result<WorkflowState> {
+    WorkflowState::from_name(name).ok_or_else(|| unknown(name))
 }
 
 fn unknown(name: &str) -> Error {

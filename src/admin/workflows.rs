@@ -3,10 +3,10 @@
 use serde_json::json;
 use tokio_postgres::types::Type;
 
-use super::workflow_row::{WorkflowJobRow, WorkflowRow, WorkflowState};
+use super::workflow_row::{WorkflowJobRow, WorkflowRow, read_state};
 use super::{Admin, Record, as_bytes, records};
 use crate::error::Result;
-use crate::job::{Payload, Retried};
+use crate::job::{Payload, Retried, RetriedJob, WorkflowState};
 
 /// Chooses workflows: a workflow passes if it meets all conditions. A new filter has no condition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,18 +25,6 @@ pub struct WorkflowValues {
     pub input: Payload,
     /// The result of the one completed job that no other job waits for.
     pub result: Option<Payload>,
-}
-
-/// The answer of [`Admin::retry_workflow`] for one dead job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RetriedJob {
-    /// The name of the job within the workflow.
-    pub name: String,
-    /// The id of the job.
-    pub job: i64,
-    /// What was done; `None` if the job stays dead because a live job has its id or its unique key.
-    pub retried: Option<Retried>,
 }
 
 impl Admin {
@@ -112,7 +100,7 @@ impl Admin {
         let mut change = self.change("cancel a workflow");
         let row = change.row("select reveille.cancel_workflow($1) as answer", &[(&id, Type::INT8)]).await?;
         let answer: String = row.get("answer");
-        let state = (answer != "unknown").then(|| WorkflowState::read(&answer)).transpose()?;
+        let state = (answer != "unknown").then(|| read_state(&answer)).transpose()?;
         change.record("cancel_workflow", json!({"workflow": id}), json!({"answer": answer})).await?;
         Ok(state)
     }

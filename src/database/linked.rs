@@ -7,7 +7,7 @@ use super::json::{Members, write_job, write_value};
 use super::schema::Schema;
 use crate::error::Result;
 use crate::job::Payload;
-use crate::job::linked::{Dependency, LinkedJob, LinkedJobs, Target};
+use crate::job::linked::{Dependency, LinkedJob, LinkedJobs, LinkedTarget};
 
 /// The largest number of jobs in one part of a statement's parameter. The server checks and stores the parts one after
 /// another.
@@ -15,9 +15,15 @@ const PART: usize = 5000;
 
 impl<'a> Insert<'a> {
     /// Returns the statement that stores these jobs.
+    ///
+    /// A wrong graph of a new workflow is refused here, so that the caller's transaction can go on. The server checks
+    /// the jobs too, since only the server knows the jobs of a workflow that exists.
     pub(crate) fn of_linked(schema: &Schema, linked: &'a LinkedJobs) -> Result<Insert<'a>> {
+        if !matches!(linked.target, LinkedTarget::Existing { .. }) {
+            linked.check(|_| false)?;
+        }
         let (sql, params) = match &linked.target {
-            Target::New { name, unique_key, input, parent, seal } => {
+            LinkedTarget::New { name, unique_key, input, parent, seal } => {
                 let params: Vec<TypedValue<'a>> = vec![
                     (Box::new(name), Type::TEXT),
                     (Box::new(parts(&linked.jobs)?), Type::JSONB_ARRAY),
@@ -28,7 +34,7 @@ impl<'a> Insert<'a> {
                 ];
                 (include_str!("../../sql/enqueue_workflow.sql"), params)
             }
-            Target::Existing { id, seal } => {
+            LinkedTarget::Existing { id, seal } => {
                 let params: Vec<TypedValue<'a>> = vec![
                     (Box::new(id), Type::INT8),
                     (Box::new(parts(&linked.jobs)?), Type::JSONB_ARRAY),
@@ -36,7 +42,7 @@ impl<'a> Insert<'a> {
                 ];
                 (include_str!("../../sql/add_to_workflow.sql"), params)
             }
-            Target::Jobs { ids, job, fires_on, cancel_if_dead, needs_one } => {
+            LinkedTarget::Jobs { ids, job, fires_on, cancel_if_dead, needs_one } => {
                 let mut params = params(job, (Box::new(&job.payload), Type::JSONB));
                 params.push((Box::new(ids), Type::INT8_ARRAY));
                 params.push((Box::new(fires_on.name()), Type::TEXT));

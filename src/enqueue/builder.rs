@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
 use crate::handler::middleware::Middlewares;
-use crate::job::linked::{LinkedJobs, Target, check_has_no_unique_key};
+use crate::job::linked::{LinkedJobs, LinkedTarget, check_has_no_unique_key};
 use crate::job::{Enqueued, FiresOn, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
 
 /// The jobs that a job waits for.
@@ -188,7 +188,7 @@ impl<'a, E: EnqueueOn + 'a> IntoFuture for Enqueue<'a, E> {
             job.check(self.max_payload)?;
             if let Some(After { ids, fires_on, cancel_if_dead, needs_one }) = self.after {
                 check_has_no_unique_key(&job)?;
-                let target = Target::Jobs { ids, job: Box::new(job), fires_on, cancel_if_dead, needs_one };
+                let target = LinkedTarget::Jobs { ids, job: Box::new(job), fires_on, cancel_if_dead, needs_one };
                 return self.on.insert_linked(&self.schema, &LinkedJobs { target, jobs: Vec::new() }).await;
             }
             let enqueued = self.on.insert(&self.schema, std::slice::from_ref(&job)).await?;

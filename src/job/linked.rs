@@ -47,25 +47,30 @@ impl std::str::FromStr for FiresOn {
 
 /// A dependency on a job of the same workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dependency {
+#[non_exhaustive]
+pub struct Dependency {
     /// The name of the other job.
-    pub(crate) name: String,
-    pub(crate) fires_on: FiresOn,
+    pub name: String,
+    /// The outcome that is waited for.
+    pub fires_on: FiresOn,
     /// True if the job is skipped once the other job is dead, instead of waiting until that job is revived.
-    pub(crate) cancel_if_dead: bool,
+    pub cancel_if_dead: bool,
 }
 
 /// A new job of a workflow.
 #[derive(Debug, Clone)]
-pub(crate) struct LinkedJob {
-    pub(crate) name: String,
-    pub(crate) job: NewJob,
+#[non_exhaustive]
+pub struct LinkedJob {
+    /// The name of the job, which no other job of the workflow has.
+    pub name: String,
+    /// The job.
+    pub job: NewJob,
     /// The jobs that this job waits for. `None`: it waits for nothing, not even for the seal.
-    pub(crate) after: Option<Vec<Dependency>>,
+    pub after: Option<Vec<Dependency>>,
     /// The blocked jobs that are to wait for this job.
-    pub(crate) before: Vec<Dependency>,
+    pub before: Vec<Dependency>,
     /// True if one met dependency is enough.
-    pub(crate) needs_one: bool,
+    pub needs_one: bool,
 }
 
 /// A job that another job has waited for.
@@ -83,32 +88,83 @@ pub struct Input {
     pub result: Option<Payload>,
 }
 
-/// Linked jobs about to be enqueued.
+impl Input {
+    /// Describes a job that has not ended, or whose end is no longer known.
+    pub fn new(label: impl Into<String>, job: i64) -> Input {
+        Input { label: label.into(), job, outcome: None, result: None }
+    }
+
+    /// Sets the outcome and the result.
+    #[must_use]
+    pub fn ended(self, outcome: impl Into<String>, result: Option<Payload>) -> Input {
+        Input { outcome: Some(outcome.into()), result, ..self }
+    }
+}
+
+/// The inputs of a job that are to be read, by their labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels<'a> {
+    /// The input with this label.
+    One(&'a str),
+    /// The inputs whose labels come after `label`, in the order of the labels, at most `most` of them.
+    After {
+        /// The label. All others come after the empty one.
+        label: &'a str,
+        /// The maximum number of inputs.
+        most: usize,
+    },
+}
+
+/// Linked jobs about to be enqueued: jobs of a workflow, or a job that waits for others.
 ///
-/// An [`EnqueueOn`](crate::database::EnqueueOn) that stores linked jobs gets a value of this type. Its parts are
-/// private, since only the stores of this crate do so.
+/// [`Driver::enqueue_linked`](crate::driver::Driver::enqueue_linked) stores them. The jobs have passed their middleware
+/// and were checked. The store asks [`check`](LinkedJobs::check) whether they can wait for each other.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct LinkedJobs {
-    pub(crate) target: Target,
-    pub(crate) jobs: Vec<LinkedJob>,
+    /// The place of the jobs.
+    pub target: LinkedTarget,
+    /// The new jobs of the workflow. Empty if the place is no workflow.
+    pub jobs: Vec<LinkedJob>,
 }
 
 /// The place of linked jobs.
 #[derive(Debug)]
-pub(crate) enum Target {
+#[non_exhaustive]
+pub enum LinkedTarget {
     /// A new workflow.
     New {
+        /// The name.
         name: String,
+        /// The unique key. While a workflow of the name and the key has not ended, nothing is enqueued.
         unique_key: Option<String>,
+        /// The input; `None` is an empty object.
         input: Option<Payload>,
+        /// The job whose handler enqueues the workflow.
         parent: Option<i64>,
         /// True if the workflow has all of its jobs.
         seal: bool,
     },
-    /// The workflow with this id. `seal`: it has all of its jobs now.
-    Existing { id: i64, seal: bool },
-    /// No workflow: one job that waits for the jobs with these ids.
-    Jobs { ids: Vec<i64>, job: Box<NewJob>, fires_on: FiresOn, cancel_if_dead: bool, needs_one: bool },
+    /// A workflow that exists.
+    Existing {
+        /// The id of the workflow.
+        id: i64,
+        /// True if the workflow has all of its jobs now.
+        seal: bool,
+    },
+    /// No workflow: one job that waits for others.
+    Jobs {
+        /// The ids of the jobs that are waited for.
+        ids: Vec<i64>,
+        /// The job that waits.
+        job: Box<NewJob>,
+        /// The outcome that is waited for.
+        fires_on: FiresOn,
+        /// True if the job is skipped once one of the others is dead, instead of waiting until that job is revived.
+        cancel_if_dead: bool,
+        /// True if one met dependency is enough.
+        needs_one: bool,
+    },
 }
 
 impl LinkedJob {

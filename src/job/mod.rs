@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 
 mod check;
+pub(crate) mod graph;
 pub(crate) mod linked;
 mod new_job;
 pub(crate) mod outcome;
@@ -39,18 +40,20 @@ mod state;
 mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
+mod workflow_state;
 
 pub(crate) use check::{check_key, check_name, check_timeout};
-pub use linked::{FiresOn, Input, LinkedJobs};
+pub use linked::{Dependency, FiresOn, Input, Labels, LinkedJob, LinkedJobs, LinkedTarget};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
 pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;
-pub use request::{Cancelled, Retried};
+pub use request::{Cancelled, Retried, RetriedJob};
 pub use reserved::{Reservation, ReservedJob};
 pub use retry_policy::RetryPolicy;
 pub use state::JobState;
 pub use trace_context::TraceContext;
 pub use unique::{UniqueMode, UniqueUntil};
+pub use workflow_state::{WorkflowJobState, WorkflowState};
 
 /// A kind of job: the type of the payload, with the settings that all jobs of the kind share.
 ///

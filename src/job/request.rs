@@ -38,6 +38,25 @@ pub enum Cancelled {
     Unknown,
 }
 
+/// The answer of [`Admin::retry_workflow`](crate::admin::Admin::retry_workflow) for one dead job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetriedJob {
+    /// The name of the job within the workflow.
+    pub name: String,
+    /// The id of the job.
+    pub job: i64,
+    /// What was done; `None` if the job stays dead because a live job has its id or its unique key.
+    pub retried: Option<Retried>,
+}
+
+impl RetriedJob {
+    /// Describes a dead job, with what was done to it.
+    pub fn new(name: impl Into<String>, job: i64, retried: Option<Retried>) -> RetriedJob {
+        RetriedJob { name: name.into(), job, retried }
+    }
+}
+
 impl Retried {
     pub(crate) const ALL: [Retried; 7] = [
         Retried::Due,

@@ -6,7 +6,7 @@ use crate::enqueue::Enqueuer;
 use crate::error::{Error, Result};
 use crate::handler::Context;
 use crate::job::Enqueued;
-use crate::job::linked::{LinkedJobs, Target};
+use crate::job::linked::{LinkedJobs, LinkedTarget};
 
 /// A workflow that was enqueued. Jobs can be added to it until it has ended.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl WorkflowHandle {
 
     async fn send<E: EnqueueOn>(&self, on: E, members: Members, seal: bool) -> Result<()> {
         let jobs = members.prepare(&self.enqueuer)?;
-        let linked = LinkedJobs { target: Target::Existing { id: self.id, seal }, jobs };
+        let linked = LinkedJobs { target: LinkedTarget::Existing { id: self.id, seal }, jobs };
         self.enqueuer.insert_linked(on, &linked).await.map(drop)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::database::EnqueueOn;
 use crate::enqueue::Enqueuer;
 use crate::error::{Error, Result};
-use crate::job::linked::{Dependency, LinkedJobs, Target};
+use crate::job::linked::{Dependency, LinkedJobs, LinkedTarget};
 use crate::job::{Enqueueable, Enqueued, FiresOn, Payload};
 
 mod handle;
@@ -199,7 +199,7 @@ impl Enqueuer {
         jobs.sort_by_key(|job| !is_callback(&job.name));
         let input = input.map_err(Error::invalid)?;
         let parent = self.parent();
-        let linked = LinkedJobs { target: Target::New { name, unique_key, input, parent, seal }, jobs };
+        let linked = LinkedJobs { target: LinkedTarget::New { name, unique_key, input, parent, seal }, jobs };
         let Enqueued { id, existed } = self.insert_linked(on, &linked).await?;
         Ok(EnqueuedWorkflow { id, existed })
     }

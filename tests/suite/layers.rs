@@ -10,7 +10,8 @@ const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue workflow worker admin testing dev guide lib"),
     (
         "job",
-        "mod state request retry_policy storable payload outcome trace_context unique check new_job linked reserved",
+        "mod state workflow_state request retry_policy storable payload outcome trace_context unique check new_job \
+         linked graph reserved",
     ),
     ("schedule", "mod ticks"),
     (
