@@ -85,7 +85,7 @@ pub trait EnqueueOn: Send + Sized {
     /// Stores linked jobs, all or none: the jobs of a workflow, or a job that waits for others. Returns the id of the
     /// workflow or of the job.
     ///
-    /// By default a store has no linked jobs, and refuses them.
+    /// The default implementation refuses: the store has no linked jobs.
     fn insert_linked<'a>(self, schema: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
     where
         Self: 'a,

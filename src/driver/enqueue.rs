@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use super::Driver;
 use crate::database::enqueue_on::{EnqueueOn, Jobs};
 use crate::error::Result;
-use crate::job::{Enqueued, NewJob, Payload};
+use crate::job::{Enqueued, LinkedJobs, NewJob, Payload};
 
 impl<D: Driver + ?Sized> EnqueueOn for &D {
     fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
@@ -28,6 +28,13 @@ impl<D: Driver + ?Sized> EnqueueOn for &D {
             Ok(Driver::enqueue(self, &jobs).await?.len() as u64)
         }
         .boxed()
+    }
+
+    fn insert_linked<'a>(self, _: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        Driver::enqueue_linked(self, jobs)
     }
 
     fn emit<'a>(self, _: &'a str, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>>

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 use futures::future::BoxFuture;
 
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation};
+use crate::job::{Enqueued, Input, Labels, LinkedJobs, NewJob, Payload, Reservation};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -80,6 +80,40 @@ pub trait Driver: Send + Sync + 'static {
     ///
     /// A store refuses the jobs that [`NewJob::check`] refuses, and the jobs that it cannot keep as asked.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+
+    /// Stores linked jobs, all or none: a workflow, jobs that are added to a workflow, or a job that waits for others.
+    /// Returns the id of the workflow or of the job. `existed` is true if a workflow of the name and the unique key has
+    /// not ended; then nothing is stored.
+    ///
+    /// A store refuses what [`LinkedJobs::check`] refuses. A job that waits for others is blocked: no claim reserves
+    /// it. Once a job has ended, in whatever way, the store starts or skips the jobs that waited for it. An end is a
+    /// completion, a death, a cancellation or a purge. If a dead job is revived, the jobs that it holds up wait for its
+    /// next end. A store does this when it records the end; only the driver for Postgres leaves it to its workers.
+    ///
+    /// By default a store has no linked jobs, and refuses them.
+    fn enqueue_linked<'a>(&'a self, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>> {
+        let _ = jobs;
+        Box::pin(async { Err(no_workflows()) })
+    }
+
+    /// Returns inputs of a job: the outcomes and results of the jobs that it has waited for, in the order of their
+    /// labels. The label of a job is its name in the workflow, or outside of workflows its id.
+    fn inputs<'a>(&'a self, job: i64, labels: Labels<'a>) -> BoxFuture<'a, Result<Vec<Input>>> {
+        let _ = (job, labels);
+        Box::pin(async { Err(no_workflows()) })
+    }
+
+    /// Returns the id and the input of the workflow that a job belongs to; `None` if it belongs to none.
+    fn workflow_of(&self, job: i64) -> BoxFuture<'_, Result<Option<(i64, Payload)>>> {
+        let _ = job;
+        Box::pin(async { Err(no_workflows()) })
+    }
+
+    /// Returns the number of blocked jobs of these queues. By default a store has none.
+    fn count_blocked<'a>(&'a self, queues: &'a [String]) -> BoxFuture<'a, Result<u64>> {
+        let _ = queues;
+        Box::pin(async { Ok(0) })
+    }
 
     /// Registers a worker. From here on, the worker can claim jobs, and it is declared dead when its heartbeats stop.
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;
@@ -281,4 +315,8 @@ pub trait Driver: Send + Sync + 'static {
 
 fn no_steps() -> Error {
     Error::invalid("this store keeps no steps, sleeps or waits of jobs")
+}
+
+fn no_workflows() -> Error {
+    Error::invalid("this store has no workflows, and no jobs that wait for others")
 }

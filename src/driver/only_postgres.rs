@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Driver, Marks, NamedCount};
 use crate::database::complete_in::sealed::RunIn;
 use crate::error::{Error, Result};
-use crate::job::{Input, Payload, Reservation};
+use crate::job::Reservation;
 
 impl dyn Driver {
     /// Returns the schema of Reveille's tables. A handler needs it to enqueue on a client, because a client does not
@@ -107,22 +107,6 @@ impl dyn Driver {
         }
     }
 
-    /// Returns up to `most` inputs of a job whose labels come after this one, or the only input with the label `only`.
-    pub(crate) async fn inputs(&self, job: i64, after: &str, most: i32, only: Option<&str>) -> Result<Vec<Input>> {
-        match self.postgres() {
-            Some(postgres) => postgres.inputs(job, after, most, only).await,
-            None => Err(no_workflows()),
-        }
-    }
-
-    /// Returns the id and the input of the workflow that a job belongs to; `None` if it belongs to none.
-    pub(crate) async fn workflow_of(&self, job: i64) -> Result<Option<(i64, Payload)>> {
-        match self.postgres() {
-            Some(postgres) => postgres.workflow_of(job).await,
-            None => Err(no_workflows()),
-        }
-    }
-
     /// Vacuums the tables if jobs have left many dead rows in them.
     pub(crate) async fn vacuum(&self) -> Result<()> {
         match self.postgres() {
@@ -130,8 +114,4 @@ impl dyn Driver {
             None => Ok(()),
         }
     }
-}
-
-fn no_workflows() -> Error {
-    Error::invalid("this store has no workflows, and no jobs that wait for others")
 }

@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::{Context, Extract};
-use crate::job::Input;
+use crate::job::{Input, Labels};
 
 /// The number of inputs that are read at once.
-const PAGE: i32 = 100;
+const PAGE: usize = 100;
 
 /// The outcomes and results of the jobs that a job has waited for. A handler takes it as an argument.
 ///
-/// The results are read from the database when they are asked for.
+/// The results are read from the store when they are asked for.
 ///
 /// ```
 /// # use reveille::{Job, handler::Inputs};
@@ -62,7 +62,7 @@ impl Inputs {
     /// # Errors
     /// Unavailable if the database cannot be reached.
     pub async fn find(&self, label: &str) -> Result<Option<Input>> {
-        Ok(self.driver.inputs(self.job, "", 1, Some(label)).await?.pop())
+        Ok(self.driver.inputs(self.job, Labels::One(label)).await?.pop())
     }
 
     /// Returns all inputs in the order of their labels. They are read in pages of 100.
@@ -73,7 +73,7 @@ impl Inputs {
         let mut all = Vec::new();
         loop {
             let after = all.last().map_or("", |input: &Input| input.label.as_str());
-            let page = self.driver.inputs(self.job, after, PAGE, None).await?;
+            let page = self.page(after).await?;
             if page.is_empty() {
                 return Ok(all);
             }
@@ -87,6 +87,6 @@ impl Inputs {
     /// # Errors
     /// Unavailable if the database cannot be reached.
     pub async fn page(&self, after: &str) -> Result<Vec<Input>> {
-        self.driver.inputs(self.job, after, PAGE, None).await
+        self.driver.inputs(self.job, Labels::After { label: after, most: PAGE }).await
     }
 }

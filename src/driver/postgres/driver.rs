@@ -22,7 +22,7 @@ use crate::driver::{
 #[cfg(feature = "schedules")]
 use crate::driver::{DueSchedules, Firing};
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation};
+use crate::job::{Enqueued, Input, Labels, LinkedJobs, NewJob, Payload, Reservation};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -44,6 +44,22 @@ impl Driver for Postgres {
             let client = self.sessions.client().await?;
             client.insert(schema, jobs).await
         })
+    }
+
+    fn enqueue_linked<'a>(&'a self, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>> {
+        self.database.insert_linked(self.database.schema().name(), jobs)
+    }
+
+    fn inputs<'a>(&'a self, job: i64, labels: Labels<'a>) -> BoxFuture<'a, Result<Vec<Input>>> {
+        boxed(self.read_inputs(job, labels))
+    }
+
+    fn workflow_of(&self, job: i64) -> BoxFuture<'_, Result<Option<(i64, Payload)>>> {
+        boxed(self.find_workflow_of(job))
+    }
+
+    fn count_blocked<'a>(&'a self, queues: &'a [String]) -> BoxFuture<'a, Result<u64>> {
+        boxed(self.blocked_of(queues))
     }
 
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::error::Result;
-use crate::job::{Input, Payload};
+use crate::job::{Input, Labels, Payload};
 
 /// One statement applies at most this many ends, which takes about a tenth of a second.
 const MOST: i32 = 1000;
@@ -38,8 +38,12 @@ impl Postgres {
         Ok(self.serve_waits().await? || has_changed)
     }
 
-    /// Returns up to `most` inputs of a job whose labels come after this one, or the only input with the label `only`.
-    pub(crate) async fn inputs(&self, job: i64, after: &str, most: i32, only: Option<&str>) -> Result<Vec<Input>> {
+    /// Returns inputs of a job.
+    pub(super) async fn read_inputs(&self, job: i64, labels: Labels<'_>) -> Result<Vec<Input>> {
+        let (after, most, only) = match labels {
+            Labels::One(label) => ("", 1, Some(label)),
+            Labels::After { label, most } => (label, i32::try_from(most).unwrap_or(i32::MAX), None),
+        };
         let params: &Params<'_> = &[(&job, Type::INT8), (&after, Type::TEXT), (&most, Type::INT4), (&only, Type::TEXT)];
         let rows = self.query("read the inputs of a job", &self.statements.inputs, params).await?;
         let input = |row: &Row| Input {
@@ -51,8 +55,14 @@ impl Postgres {
         Ok(rows.iter().map(input).collect())
     }
 
+    pub(super) async fn blocked_of(&self, queues: &[String]) -> Result<u64> {
+        let params: &Params<'_> = &[(&queues, Type::TEXT_ARRAY)];
+        let rows = self.query("count blocked jobs", &self.statements.count_blocked, params).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i64>("blocked").unsigned_abs()))
+    }
+
     /// Returns the id and the input of the workflow that a job belongs to.
-    pub(crate) async fn workflow_of(&self, job: i64) -> Result<Option<(i64, Payload)>> {
+    pub(super) async fn find_workflow_of(&self, job: i64) -> Result<Option<(i64, Payload)>> {
         let params: &Params<'_> = &[(&job, Type::INT8)];
         let rows = self.query("find the workflow of a job", &self.statements.workflow_of, params).await?;
         Ok(rows.first().map(|row| (row.get("id"), row.get("input"))))
