@@ -44,7 +44,7 @@ pub(crate) use claimed::{Mark, Marks, Start};
 pub use into_driver::IntoDriver;
 pub(crate) use kind_count::{BOUNDS, KindCounter, NamedCount};
 pub use liveness::{Beat, Peer, Report, Rescue, Stuck, WorkerInfo};
-pub use memory::{Memory, StoredJob};
+pub use memory::{Memory, StoredJob, StoredMember, StoredWorkflow};
 pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
 pub use schedules::{DueSchedule, DueSchedules, Firing};

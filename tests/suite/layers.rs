@@ -24,7 +24,7 @@ const ORDER: &[(&str, &str)] = &[
         "claimed kind_count settlement liveness schedules steps mod signal into_driver enqueue memory postgres \
          only_postgres",
     ),
-    ("driver/memory", "mod entries limits store steps schedules admin"),
+    ("driver/memory", "mod entries limits links store steps schedules ends enqueue_linked workflows admin"),
     (
         "driver/postgres",
         "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds steps links \

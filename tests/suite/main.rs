@@ -56,6 +56,7 @@ mod limits;
 mod liveness;
 mod locked;
 mod looks;
+mod memory_workflows;
 mod messages;
 mod metrics;
 mod middleware;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::StoredJob;
 use super::entries::{FAR, JobEntry};
 use super::limits::QueueLimits;
+use super::links::LinkedEnd;
 use super::store::Store;
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
@@ -51,8 +52,8 @@ impl Store {
         }
     }
 
-    pub(super) fn retry(&mut self, id: i64) -> Result<Retried> {
-        let now = self.now();
+    pub(super) fn retry(&mut self, id: i64, forced: bool) -> Result<Retried> {
+        let (now, is_compensated) = (self.now(), self.is_compensated(id));
         let Some(entry) = self.jobs.get_mut(&id) else { return Ok(Retried::Unknown) };
         match entry.stored.state {
             JobState::Ready | JobState::Delayed | JobState::Parked => {
@@ -62,6 +63,7 @@ impl Store {
             }
             JobState::Running => Ok(Retried::Running),
             JobState::Blocked => Ok(Retried::Blocked),
+            JobState::Dead if is_compensated && !forced => Ok(Retried::Compensated),
             JobState::Dead => {
                 if let Some(unique) = entry.unique() {
                     if self.unique.contains_key(&unique) {
@@ -74,6 +76,8 @@ impl Store {
                 (entry.stored.failures, entry.stored.reason) = (0, None);
                 entry.ended_at = None;
                 self.put_back(id, now);
+                self.apply_end(id, LinkedEnd::Revived);
+                self.cancel_revived(id);
                 Ok(Retried::Revived)
             }
             JobState::Completed | JobState::Cancelled => Ok(Retried::Finished),
@@ -82,7 +86,11 @@ impl Store {
 
     pub(super) fn purge(&mut self, id: i64) -> bool {
         let is_dead = self.jobs.get(&id).is_some_and(|entry| entry.is_dead());
-        is_dead && self.jobs.remove(&id).is_some()
+        if is_dead {
+            self.jobs.remove(&id);
+            self.apply_end(id, LinkedEnd::Purged);
+        }
+        is_dead
     }
 
     pub(super) fn pause(&mut self, pause: Pause) {
@@ -173,5 +181,6 @@ impl Store {
             let ended_at = entry.ended_at.filter(|_| !entry.is_dead());
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
         });
+        self.forget_links(now);
     }
 }

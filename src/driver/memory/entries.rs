@@ -12,7 +12,7 @@ use super::StoredJob;
 #[cfg(feature = "schedules")]
 use crate::driver::DueSchedule;
 use crate::driver::{Failure, Step};
-use crate::job::{JobState, Payload, Priority, Reservation, ReservedJob};
+use crate::job::{Due, JobState, NewJob, Payload, Priority, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -111,7 +111,20 @@ pub(super) fn later(now: SystemTime, delay: Duration) -> SystemTime {
     now + delay.min(FAR)
 }
 
+/// Returns the time at which a job is due that is enqueued now.
+pub(super) fn due_at(job: &NewJob, now: SystemTime) -> SystemTime {
+    match job.due {
+        Due::In(delay) => later(now, delay),
+        Due::At(at) => at,
+    }
+}
+
 impl JobEntry {
+    /// True if the job waits in its queue or runs.
+    pub(super) fn is_live(&self) -> bool {
+        self.stored.state.is_waiting() || self.stored.state == JobState::Running
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.stored.state == JobState::Dead
     }

@@ -14,26 +14,31 @@ use super::{
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
 use crate::error::{Error, Result};
-use crate::job::{Cancelled, Enqueued, JobState, NewJob, Payload, Reservation, Retried};
+use crate::job::{Cancelled, Enqueued, Input, JobState, Labels, LinkedJobs, NewJob, Payload, Reservation, Retried};
 use crate::queue::{Pause, QueueSettings};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
 mod admin;
+mod ends;
+mod enqueue_linked;
 mod entries;
 mod limits;
+mod links;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod steps;
 mod store;
+mod workflows;
 
 use store::Store;
+pub use workflows::{StoredMember, StoredWorkflow};
 
 /// A driver that keeps jobs in this process's memory, and loses them when the process ends.
 ///
 /// It behaves as [`Postgres`](super::Postgres) does: both pass the same conformance suite. Clones share their jobs.
 /// Completed and cancelled jobs are kept for a day. Dead jobs are kept until they are [retried](Memory::retry) or
-/// [purged](Memory::purge).
+/// [purged](Memory::purge). A [workflow](Memory::workflow) is kept for 30 days after its end.
 ///
 /// ```
 /// use reveille::job::JobState;
@@ -111,7 +116,15 @@ impl Memory {
     /// # Errors
     /// Invalid if the job is dead and a live job of its kind has its unique key.
     pub fn retry(&self, id: i64) -> Result<Retried> {
-        self.store().retry(id)
+        self.store().retry(id, false)
+    }
+
+    /// Makes a job due now, as [`retry`](Memory::retry) does, even if a job that waited for its death was started.
+    ///
+    /// # Errors
+    /// As in [`retry`](Memory::retry).
+    pub fn retry_forced(&self, id: i64) -> Result<Retried> {
+        self.store().retry(id, true)
     }
 
     /// Removes a dead job. Returns whether there was a dead job of this id.
@@ -185,6 +198,22 @@ impl Driver for Memory {
         ready(checked.map(|()| self.store().enqueue(jobs))).boxed()
     }
 
+    fn enqueue_linked<'a>(&'a self, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>> {
+        ready(self.store().enqueue_linked(jobs)).boxed()
+    }
+
+    fn inputs<'a>(&'a self, job: i64, labels: Labels<'a>) -> BoxFuture<'a, Result<Vec<Input>>> {
+        done(self.store().inputs(job, labels))
+    }
+
+    fn workflow_of(&self, job: i64) -> BoxFuture<'_, Result<Option<(i64, Payload)>>> {
+        done(self.store().workflow_of(job))
+    }
+
+    fn count_blocked<'a>(&'a self, queues: &'a [String]) -> BoxFuture<'a, Result<u64>> {
+        done(self.store().count_blocked(queues))
+    }
+
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
         self.store().register(worker);
         done(())
@@ -199,6 +228,9 @@ impl Driver for Memory {
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
         let mut store = self.store();
+        if let Some(refusal) = settlements.iter().find_map(|settlement| store.refusal(settlement)) {
+            return ready(Err(refusal)).boxed();
+        }
         let settle = |settlement| if store.settle(settlement) { Settled::Counted } else { Settled::Lost };
         done(settlements.iter().map(settle).collect())
     }

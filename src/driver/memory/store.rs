@@ -8,12 +8,11 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::StoredJob;
-use super::entries::{ClaimPosition, Clock, EventEntry, FAR, JobEntry, Periods, Unique, WorkerEntry, later};
+use super::entries::{ClaimPosition, Clock, EventEntry, FAR, JobEntry, Periods, Unique, WorkerEntry, due_at, later};
 use super::limits::QueueLimits;
+use super::links::{LinkedEnd, Links};
 use crate::driver::{Beat, ClaimRequest, Ending, Failure, FailureReason, Peer, Rescue, Settlement, Signal, WorkerInfo};
-use crate::job::{
-    Due, Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil,
-};
+use crate::job::{Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use crate::queue::Pause;
 
 const LEVELS: [Priority; 4] = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
@@ -28,6 +27,7 @@ pub(super) struct Store {
     pub(super) unique: HashMap<Unique, i64>,
     pub(super) periods: Periods,
     pub(super) events: HashMap<String, EventEntry>,
+    pub(super) links: Links,
     pub(super) last_id: i64,
     pub(super) workers: BTreeMap<i64, WorkerEntry>,
     pub(super) pauses: HashSet<Pause>,
@@ -47,10 +47,7 @@ impl Store {
 
     fn enqueue_one(&mut self, job: &NewJob) -> Enqueued {
         let now = self.now();
-        let due = match job.due {
-            Due::In(delay) => later(now, delay),
-            Due::At(at) => at,
-        };
+        let due = due_at(job, now);
         let unique = job.unique_key.clone().map(|key| (job.kind.clone(), key));
         if let Some(&id) = unique.as_ref().and_then(|unique| self.unique.get(unique)) {
             self.update_holder(id, job, due);
@@ -59,22 +56,37 @@ impl Store {
         if let Some(id) = unique.as_ref().and_then(|unique| self.periods.holder(unique, now)) {
             return Enqueued { id, existed: true };
         }
-        self.last_id += 1;
-        let id = self.last_id;
+        let id = self.add(job, now, JobState::Ready);
         if let Some(unique) = unique {
             if let UniqueUntil::Period(period) = job.unique_until {
                 self.periods.hold(unique.clone(), id, later(now, period));
             }
             self.unique.insert(unique, id);
         }
+        self.put_back(id, due);
+        Enqueued { id, existed: false }
+    }
+
+    /// Adds a job without a unique key, which is due at once or later.
+    pub(super) fn add_waiting(&mut self, job: &NewJob) -> i64 {
+        let now = self.now();
+        let id = self.add(job, now, JobState::Ready);
+        self.put_back(id, due_at(job, now));
+        id
+    }
+
+    /// Adds a job that is enqueued at this time. The job is not in its queue yet.
+    pub(super) fn add(&mut self, job: &NewJob, created_at: SystemTime, state: JobState) -> i64 {
+        self.last_id += 1;
+        let id = self.last_id;
         let stored = StoredJob {
             id,
             job: job.clone(),
-            state: JobState::Ready,
+            state,
             attempts: 0,
             failures: 0,
-            available_at: due,
-            created_at: now,
+            available_at: due_at(job, created_at),
+            created_at,
             result: None,
             reason: None,
             errors: Vec::new(),
@@ -82,8 +94,7 @@ impl Store {
         };
         let (reservation, ended_at, steps) = Default::default();
         self.jobs.insert(id, JobEntry { stored, reservation, cancel_requested: false, ended_at, steps });
-        self.put_back(id, due);
-        Enqueued { id, existed: false }
+        id
     }
 
     /// Replaces or debounces the live job that holds the unique key of a new job. A running job stays unchanged.
@@ -117,7 +128,7 @@ impl Store {
             false => due.take(limit).collect(),
             true => {
                 let due = due.collect();
-                let is_live = |entry: &&JobEntry| entry.ended_at.is_none() && entry.stored.job.queue == queue;
+                let is_live = |entry: &&JobEntry| entry.is_live() && entry.stored.job.queue == queue;
                 let live = self.jobs.values().filter(is_live);
                 self.limits.get_mut(queue).map(|limits| limits.admit(due, live, limit, reserved_at)).unwrap_or_default()
             }
@@ -321,6 +332,11 @@ impl Store {
     }
 
     pub(super) fn end(&mut self, id: i64, state: JobState) {
+        self.end_as(id, state, LinkedEnd::of(state));
+    }
+
+    /// Ends a job. `end` is what the jobs that wait for it learn.
+    pub(super) fn end_as(&mut self, id: i64, state: JobState, end: LinkedEnd) {
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(&id) else { return };
         self.waiting.remove(&entry.position());
@@ -339,6 +355,8 @@ impl Store {
         if self.is_limited(&queue) {
             self.ring(&queue);
         }
+        self.unblock(id);
+        self.apply_end(id, end);
     }
 
     fn reserved(&self, which: impl Fn(&Reservation, &BTreeMap<i64, WorkerEntry>) -> bool) -> Vec<i64> {
