@@ -55,7 +55,8 @@ impl Worker {
     /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no due job of this kind.
     ///
     /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds that come before it are
-    /// claimed and released. This counts as an attempt of these jobs, but not as a failure.
+    /// claimed and released. This counts as an attempt of these jobs, but not as a failure. When this returns, the jobs
+    /// that waited for the end of the worked job alone are due.
     ///
     /// # Errors
     /// Lost if the job was rescued or settled elsewhere during the attempt; else the store's error.
@@ -68,6 +69,8 @@ impl Worker {
     }
 
     async fn work_first(&self, run: &InlineRun<'_>, kind: &str) -> Result<Option<Worked>> {
+        // A job that was ended by hand, such as by `Admin::cancel`, may have followers.
+        run.apply_ends().await?;
         let first = self.claim_first(run, kind).await;
         let wanted: Vec<i64> = first.iter().flatten().map(|job| job.reservation.id).collect();
         let put_back = self.driver.release_strays(run.shared.id(), &wanted).await;
@@ -75,7 +78,10 @@ impl Worker {
         put_back?;
         let id = job.reservation.id;
         match run.attempt_all(vec![job]).await?.pop() {
-            Some((ending, true)) => Ok(Some(Worked { id, ending })),
+            Some((ending, true)) => {
+                run.apply_ends().await?;
+                Ok(Some(Worked { id, ending }))
+            }
             _ => Err(Error::lost(format!(
                 "the worker no longer held job {id} when its attempt ended; another session ends the job"
             ))),
@@ -103,8 +109,10 @@ impl Worker {
         Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
-    /// Runs all jobs in the worker's queues until no job waits there. Delayed jobs and retries run too: this puts the
-    /// clock of the [`Memory`] forward until they are due. The worker must be built on that [`Memory`].
+    /// Runs all jobs in the worker's queues until no job waits there. Delayed jobs, retries, sleeping jobs and the
+    /// followers of jobs that have ended run too: this puts the clock of the [`Memory`] forward until they are due. A
+    /// wait for an event that has not come times out. Jobs that are still [blocked](JobsRun::blocked) are counted. The
+    /// worker must be built on that [`Memory`].
     ///
     /// # Errors
     /// Invalid if the jobs have no end: a job has no handler in this worker, a job still waits after more than 1,000
@@ -123,7 +131,7 @@ impl Worker {
             let round = inline.run_due().await?;
             run += round;
             let Some(delay) = self.queues.iter().filter_map(|(queue, _)| memory.due_in(queue)).min() else {
-                return Ok(run);
+                return inline.count_blocked(run).await;
             };
             let too_many = run.attempts() > MOST_ATTEMPTS;
             // A job that was snoozed or has no handler is back in its queue.

@@ -11,7 +11,7 @@ use crate::database::enqueue_on::EnqueueOn;
 use crate::driver::{ClaimRequest, Driver, Ending, Settlement, WorkerInfo};
 use crate::error::Result;
 use crate::handler::Gathers;
-use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
+use crate::job::{Enqueued, LinkedJobs, NewJob, Payload, Reservation, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::identity::random_id;
@@ -20,7 +20,7 @@ use crate::worker::shared::Shared;
 /// The delay before the next try to settle a job that another session has locked.
 const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);
 
-/// The number of attempts that were made, by their endings.
+/// The number of attempts that were made, by their endings, and of blocked jobs that are left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobsRun {
@@ -35,6 +35,9 @@ pub struct JobsRun {
     pub put_back: u64,
     /// The number of attempts after which the job is dead.
     pub dead: u64,
+    /// The number of blocked jobs that are left in the worker's queues. They are no attempts: such a job still waits
+    /// for others, which are dead, delayed, or in another queue.
+    pub blocked: u64,
 }
 
 /// A worker that runs jobs in the caller's task as soon as they are enqueued; made by [`Worker::inline`].
@@ -46,8 +49,8 @@ pub struct Inline {
 }
 
 impl Worker {
-    /// Runs all due jobs of the worker's queues, and the jobs that become due meanwhile. Returns once no job is due, or
-    /// once `Admin::stop_worker` has stopped this worker.
+    /// Runs all due jobs of the worker's queues, and the jobs that become due meanwhile, such as the followers of jobs
+    /// that have ended. Returns once no job is due, or once `Admin::stop_worker` has stopped this worker.
     ///
     /// This is for tests, and for programs that are started when there is work. One job per slot runs at once. If the
     /// future is dropped, the jobs that this worker holds wait until another worker rescues them.
@@ -59,7 +62,8 @@ impl Worker {
     /// made is released.
     pub async fn run_until_drained(&self) -> Result<JobsRun> {
         let run = InlineRun::begin(self).await?;
-        let drained = run.run_due().await;
+        let drained = async { run.count_blocked(run.run_due().await?).await };
+        let drained = drained.await;
         let ended = run.end().await;
         let drained = drained?;
         ended.map(|()| drained)
@@ -109,12 +113,24 @@ impl InlineRun<'_> {
                     }
                 }
             }
-            // No other worker may be there to notice an event for which a job waits.
+            // No other worker may be there to start the followers of a job, or to notice an event.
             idle = idle && !self.worker.driver.apply_linked_ends().await?;
             if idle || self.shared.stop.is_cancelled() {
                 return Ok(drained);
             }
         }
+    }
+
+    /// Adds the number of blocked jobs in the worker's queues.
+    pub(crate) async fn count_blocked(&self, run: JobsRun) -> Result<JobsRun> {
+        let queues: Vec<String> = self.worker.queues.iter().map(|(queue, _)| queue.clone()).collect();
+        Ok(JobsRun { blocked: self.worker.driver.count_blocked(&queues).await?, ..run })
+    }
+
+    /// Applies the ends of linked jobs, since no other worker may be there to do so.
+    pub(crate) async fn apply_ends(&self) -> Result<()> {
+        while self.worker.driver.apply_linked_ends().await? {}
+        Ok(())
     }
 
     /// Makes an attempt at each of these jobs and settles the attempts. Returns each ending, with true if the ending
@@ -202,6 +218,7 @@ impl AddAssign for JobsRun {
         self.failed += more.failed;
         self.put_back += more.put_back;
         self.dead += more.dead;
+        self.blocked = more.blocked;
     }
 }
 
@@ -212,6 +229,18 @@ impl EnqueueOn for &Inline {
     {
         async move {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
+            self.worker.run_until_drained().await?;
+            Ok(enqueued)
+        }
+        .boxed()
+    }
+
+    fn insert_linked<'a>(self, _: &'a str, jobs: &'a LinkedJobs) -> BoxFuture<'a, Result<Enqueued>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let enqueued = self.worker.driver.enqueue_linked(jobs).await?;
             self.worker.run_until_drained().await?;
             Ok(enqueued)
         }

@@ -94,6 +94,7 @@ mod sleep;
 mod slots;
 mod sql;
 mod testing;
+mod testing_workflows;
 mod throwaway;
 mod tls;
 mod tracing;
