@@ -9,8 +9,10 @@ use reveille::admin::{Pause, QueueSettings};
 use reveille::driver::{
     ClaimRequest, Driver, Ending, Failure, FailureReason, Memory, Peer, Postgres, Report, Settlement, WorkerInfo,
 };
-use reveille::job::{Cancelled, JobState, NewJob, Reservation, ReservedJob, Retried, UniqueMode};
-use reveille::testing::conformance::{Conformance, Standing, StoreUnderTest};
+use reveille::job::{
+    Cancelled, JobState, NewJob, Reservation, ReservedJob, Retried, RetriedJob, UniqueMode, WorkflowState,
+};
+use reveille::testing::conformance::{Conformance, Standing, StoreUnderTest, WorkflowStanding};
 use reveille::{Outcome, Worker, enqueue};
 use serde_json::{Value, json};
 
@@ -81,6 +83,32 @@ behaviours! {
     an_event_that_comes_before_the_snooze_makes_the_job_due,
     a_wait_that_is_over_stays_over,
     a_handler_goes_on_behind_its_sleep_and_its_event,
+    a_job_starts_once_all_that_it_waits_for_are_completed,
+    each_outcome_starts_holds_or_skips_a_job,
+    the_first_outcome_is_enough_for_a_job_that_asks_for_no_more,
+    a_prerequisite_that_has_ended_counts_at_once,
+    a_job_that_cannot_wait_is_refused,
+    a_delay_counts_from_the_last_end,
+    only_an_end_counts,
+    a_blocked_job_can_be_cancelled_but_not_retried,
+    a_held_job_goes_on_once_the_dead_one_is_revived,
+    a_blocked_job_does_not_hold_up_its_key,
+    a_job_can_read_what_it_has_waited_for,
+    the_result_of_a_linked_job_has_at_most_1_mib,
+    each_job_of_a_workflow_starts_once_what_it_waits_for_has_ended,
+    a_chain_runs_in_its_order,
+    a_batch_calls_back_once_its_jobs_have_ended,
+    no_job_that_waits_starts_before_the_seal,
+    a_wrong_graph_is_refused_as_a_whole,
+    a_wrong_addition_is_refused_as_a_whole,
+    a_unique_workflow_is_enqueued_once_until_it_has_ended,
+    a_dead_job_stalls_its_workflow_until_it_is_revived,
+    a_death_that_was_acted_on_is_revived_only_by_force,
+    a_cancelled_workflow_runs_only_its_cleanup,
+    a_workflow_can_be_cancelled_before_its_seal,
+    a_handler_reads_results_and_adds_to_its_workflow,
+    a_workflow_that_is_enqueued_inline_has_run,
+    draining_counts_the_jobs_that_still_wait,
     a_worker_runs_a_job_that_is_enqueued_while_it_waits,
     draining_runs_all_due_jobs_and_counts_them,
     an_inline_job_has_run_when_the_enqueue_returns,
@@ -94,11 +122,18 @@ fn every_behaviour_of_the_suite_is_tested_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_ignores_what_it_cannot_do_fails_by_name() {
-    let pretending = Conformance::new(Store::memory).without_unique_keys().without_notifications();
+    let pretending = Conformance::new(Store::memory).without_unique_keys().without_notifications().without_workflows();
     let run = std::panic::AssertUnwindSafe(pretending.run()).catch_unwind().await;
     let message = *run.unwrap_err().downcast::<String>().unwrap();
     let failed: Vec<&str> = message.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
-    assert_eq!(failed, ["a_store_without_unique_keys_refuses_them", "a_store_without_notifications_says_so"]);
+    assert_eq!(
+        failed,
+        [
+            "a_store_without_unique_keys_refuses_them",
+            "a_store_without_notifications_says_so",
+            "a_store_without_workflows_refuses_them",
+        ]
+    );
 }
 
 /// A driver under test, with the operations that people can do without a driver.
@@ -187,6 +222,47 @@ impl StoreUnderTest for Store {
         }
         .boxed()
     }
+
+    fn workflow(&self, id: i64) -> BoxFuture<'_, Option<WorkflowStanding>> {
+        async move {
+            match self {
+                Store::Postgres(database, _) => {
+                    let admin = database.database.admin();
+                    let state = admin.workflow(id).await.unwrap()?.state;
+                    let jobs = admin.workflow_jobs(id, "", 100).await.unwrap().into_iter();
+                    let jobs = jobs.map(|job| (job.name, job.state)).collect();
+                    let result = admin.workflow_values(id).await.unwrap()?.result;
+                    Some(WorkflowStanding::new(state, jobs).result(result))
+                }
+                Store::Memory(memory) => {
+                    let workflow = memory.workflow(id)?;
+                    let jobs = workflow.jobs.into_iter().map(|job| (job.name, job.state)).collect();
+                    Some(WorkflowStanding::new(workflow.state, jobs).result(workflow.result))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn cancel_workflow(&self, id: i64) -> BoxFuture<'_, Option<WorkflowState>> {
+        async move {
+            match self {
+                Store::Postgres(database, _) => database.database.admin().cancel_workflow(id).await.unwrap(),
+                Store::Memory(memory) => memory.cancel_workflow(id),
+            }
+        }
+        .boxed()
+    }
+
+    fn retry_workflow(&self, id: i64, forced: bool) -> BoxFuture<'_, Option<Vec<RetriedJob>>> {
+        async move {
+            match self {
+                Store::Postgres(database, _) => database.database.admin().retry_workflow(id, forced).await.unwrap(),
+                Store::Memory(memory) => memory.retry_workflow(id, forced),
+            }
+        }
+        .boxed()
+    }
 }
 
 async fn standing_in(database: &TestDatabase, id: i64) -> Option<Standing> {
@@ -196,6 +272,8 @@ async fn standing_in(database: &TestDatabase, id: i64) -> Option<Standing> {
             when available_at > now() then 'delayed' else 'ready' end,
             attempts, failures, null
         ) from reveille.jobs where id = {id}
+        union all
+        select jsonb_build_array('blocked', 0, 0, null) from reveille.blocked_jobs where id = {id}
         union all
         select jsonb_build_array(outcome, attempts, failures, null) from reveille.finished_jobs where id = {id}
         union all

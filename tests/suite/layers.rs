@@ -61,7 +61,8 @@ const ORDER: &[(&str, &str)] = &[
     ("testing", "work conformance"),
     (
         "testing/conformance",
-        "mod subject claiming settling uniqueness limits control liveness signals schedules steps working",
+        "mod subject claiming settling uniqueness limits control liveness signals schedules steps \
+         dependencies workflows working",
     ),
     ("dev", "mod programs proxy fetch server standby"),
 ];

@@ -31,11 +31,12 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::driver::{Driver, FailureReason};
 use crate::error::Result;
-use crate::job::{Cancelled, JobState, Retried};
+use crate::job::{Cancelled, JobState, Payload, Retried, RetriedJob, WorkflowJobState, WorkflowState};
 use crate::queue::{Pause, QueueSettings};
 
 mod claiming;
 mod control;
+mod dependencies;
 mod limits;
 mod liveness;
 #[cfg(feature = "schedules")]
@@ -45,15 +46,16 @@ mod signals;
 mod steps;
 mod subject;
 mod uniqueness;
+mod workflows;
 mod working;
 
 use subject::Subject;
 
 /// A store under test: its driver, and the actions that users take on the store without the driver.
 ///
-/// The methods with a default serve the tests of [controls](Conformance::without_controls) and
-/// [limits](Conformance::without_limits). Each default panics: implement the method, or declare that the store lacks
-/// the capability.
+/// The methods with a default serve the tests of [controls](Conformance::without_controls),
+/// [limits](Conformance::without_limits) and [workflows](Conformance::without_workflows). Each default panics:
+/// implement the method, or declare that the store lacks the capability.
 pub trait StoreUnderTest: Send + Sync + 'static {
     /// Returns the driver. Each call returns a driver of the same store.
     fn driver(&self) -> Arc<dyn Driver>;
@@ -91,6 +93,23 @@ pub trait StoreUnderTest: Send + Sync + 'static {
         let _ = settings;
         unsupported("set_queue", queue)
     }
+
+    /// Returns the state of a workflow and of its jobs; `None` if the store knows no workflow with this id.
+    fn workflow(&self, id: i64) -> BoxFuture<'_, Option<WorkflowStanding>> {
+        unsupported("workflow", id)
+    }
+
+    /// Cancels a workflow. Returns its state; `None` if the store knows no workflow with this id.
+    fn cancel_workflow(&self, id: i64) -> BoxFuture<'_, Option<WorkflowState>> {
+        unsupported("cancel_workflow", id)
+    }
+
+    /// Revives the dead jobs of a workflow; if `forced` is true, even those whose deaths were acted on. Returns the
+    /// answer for each dead job; `None` if the store knows no workflow with this id.
+    fn retry_workflow(&self, id: i64, forced: bool) -> BoxFuture<'_, Option<Vec<RetriedJob>>> {
+        let _ = forced;
+        unsupported("retry_workflow", id)
+    }
 }
 
 fn unsupported<T>(method: &str, of: impl std::fmt::Display) -> T {
@@ -124,6 +143,31 @@ impl Standing {
     }
 }
 
+/// The state of a workflow and of its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkflowStanding {
+    /// The state of the workflow.
+    pub state: WorkflowState,
+    /// The jobs by their names, in any order.
+    pub jobs: Vec<(String, WorkflowJobState)>,
+    /// The result of the workflow.
+    pub result: Option<Payload>,
+}
+
+impl WorkflowStanding {
+    /// Describes a workflow without a result.
+    pub fn new(state: WorkflowState, jobs: Vec<(String, WorkflowJobState)>) -> WorkflowStanding {
+        WorkflowStanding { state, jobs, result: None }
+    }
+
+    /// Sets the result.
+    #[must_use]
+    pub fn result(self, result: Option<Payload>) -> WorkflowStanding {
+        WorkflowStanding { result, ..self }
+    }
+}
+
 /// A capability that a store may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Capability {
@@ -134,6 +178,7 @@ enum Capability {
     Schedules,
     Steps,
     UniqueKeys,
+    Workflows,
 }
 
 /// The suite, for one type of store.
@@ -186,6 +231,13 @@ where
     #[must_use]
     pub fn without_unique_keys(self) -> Conformance<F> {
         self.without(Capability::UniqueKeys)
+    }
+
+    /// Declares that the store keeps no workflows and no jobs that wait for others: it must refuse them, as the
+    /// defaults of [`Driver`] do.
+    #[must_use]
+    pub fn without_workflows(self) -> Conformance<F> {
+        self.without(Capability::Workflows)
     }
 
     fn without(mut self, capability: Capability) -> Conformance<F> {
@@ -260,6 +312,8 @@ const ALL: &[&[Behaviour]] = &[
     #[cfg(feature = "schedules")]
     schedules::BEHAVIOURS,
     steps::BEHAVIOURS,
+    dependencies::BEHAVIOURS,
+    workflows::BEHAVIOURS,
     working::BEHAVIOURS,
 ];
 

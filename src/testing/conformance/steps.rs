@@ -44,13 +44,6 @@ async fn wait(subject: &Subject, reservation: &Reservation, event: &str, limit: 
     }
 }
 
-/// Makes jobs due whose events have come. A store may leave this to a worker.
-async fn serve(subject: &Subject) {
-    let worker =
-        Worker::builder(subject.driver.clone()).queue("another", 1).handle(async |_: Note| {}).build().unwrap();
-    worker.run_until_drained().await.unwrap();
-}
-
 async fn a_recorded_step_stays_as_it_is(subject: &Subject) {
     subject.register(1).await;
     let id = subject.enqueue(job("x")).await;
@@ -108,7 +101,7 @@ async fn a_dead_job_keeps_its_steps_until_it_is_done(subject: &Subject) {
     let second = subject.claim_one(1).await.reservation;
     assert_eq!(subject.driver.steps(id).await.unwrap(), [("a".into(), Step::Value(json(1)))]);
     assert!(subject.settle(second, Ending::Completed(None)).await);
-    serve(subject).await;
+    subject.apply_ends().await;
     assert_eq!(subject.driver.steps(id).await.unwrap(), []);
 }
 
@@ -149,10 +142,10 @@ async fn an_event_makes_a_waiting_job_due(subject: &Subject) {
         assert_eq!(wait(subject, &reservation.reservation, event, HOUR).await, WaitState::Open);
         assert!(subject.settle(reservation.reservation, snoozed(HOUR)).await);
     }
-    serve(subject).await;
+    subject.apply_ends().await;
     assert!(subject.claim(1, 2).await.is_empty());
     subject.driver.emit("paid", &json(7)).await.unwrap();
-    serve(subject).await;
+    subject.apply_ends().await;
     let claimed = subject.claim(1, 2).await;
     assert_eq!(claimed.iter().map(|job| job.reservation.id).collect::<Vec<_>>(), [waits]);
     assert_eq!(wait(subject, &claimed[0].reservation, "paid", HOUR).await, WaitState::Event(json(7)));
@@ -165,9 +158,9 @@ async fn an_event_that_comes_before_the_snooze_makes_the_job_due(subject: &Subje
     let first = subject.claim_one(1).await.reservation;
     assert_eq!(wait(subject, &first, "paid", HOUR).await, WaitState::Open);
     subject.driver.emit("paid", &json(7)).await.unwrap();
-    serve(subject).await;
+    subject.apply_ends().await;
     assert!(subject.settle(first, snoozed(HOUR)).await);
-    serve(subject).await;
+    subject.apply_ends().await;
     let second = subject.claim_one(1).await.reservation;
     assert_eq!(wait(subject, &second, "paid", HOUR).await, WaitState::Event(json(7)));
 }

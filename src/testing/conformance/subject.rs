@@ -12,6 +12,7 @@ use crate::driver::{
 use crate::error::Result;
 use crate::job::{Cancelled, Job, NewJob, Reservation, ReservedJob, Retried};
 use crate::queue::QueueSettings;
+use crate::worker::Worker;
 
 pub(super) const QUEUE: &str = "default";
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -115,6 +116,13 @@ impl Subject {
         let peers = self.driver.beat(asker, &Report::default()).await.unwrap().peers;
         let dead: Vec<Peer> = peers.into_iter().filter(|peer| peer.id == worker).collect();
         self.driver.rescue(asker, &dead).await.unwrap().jobs
+    }
+
+    /// Applies the ends of linked jobs, and makes jobs due whose events have come. A store may leave this to a worker.
+    pub(super) async fn apply_ends(&self) {
+        let handle = async |_: Note| {};
+        let worker = Worker::builder(self.driver.clone()).queue("another", 1).handle(handle).build().unwrap();
+        worker.run_until_drained().await.unwrap();
     }
 
     pub(super) async fn standing(&self, id: i64) -> Standing {
