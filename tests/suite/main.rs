@@ -87,6 +87,7 @@ mod results;
 mod rights;
 mod roles;
 mod runs;
+mod same_workflows;
 mod schedules;
 mod schema;
 mod shutdown;
