@@ -65,6 +65,7 @@ pub mod features {
     page!(encryption, "features/encryption.md");
     page!(tracing, "features/tracing.md");
     page!(testing, "features/testing.md");
+    page!(testing_workflows, "features/testing-workflows.md");
     page!(prepared, "features/prepared.md");
 }
 

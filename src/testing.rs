@@ -18,8 +18,9 @@
 //!
 //! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is
 //! stored nowhere. Neither needs a commit, so both work in a test that rolls its transaction back.
-//! [`Worker::work_one`], [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`],
-//! [`Worker::run_until_empty`] also runs delayed jobs. The guide: [testing](crate::guide::features::testing).
+//! [`Worker::work_one`], [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs, and the jobs that wait
+//! for them. On [`Memory`], [`Worker::run_until_empty`] also runs delayed jobs, and ends sleeps. The guide:
+//! [testing](crate::guide::features::testing), [testing workflows](crate::guide::features::testing_workflows).
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one
@@ -85,8 +86,8 @@ pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result
 
 /// A source of enqueued jobs for a test.
 ///
-/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that the transaction itself has enqueued,
-///   replaced or debounced, also in savepoints.
+/// - A transaction of tokio-postgres or deadpool-postgres: the waiting and blocked jobs that the transaction itself has
+///   enqueued, and those that it has replaced or debounced, also in savepoints.
 /// - A client of tokio-postgres or deadpool-postgres: the same jobs of the client's current transaction.
 /// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, in any state. [`Jobs::since`] leaves out
 ///   earlier jobs.
