@@ -83,6 +83,8 @@ behaviours! {
     an_event_that_comes_before_the_snooze_makes_the_job_due,
     a_wait_that_is_over_stays_over,
     a_handler_goes_on_behind_its_sleep_and_its_event,
+    a_job_that_a_handler_runs_is_enqueued_once,
+    the_end_of_a_job_that_a_handler_runs_is_an_event,
     a_job_starts_once_all_that_it_waits_for_are_completed,
     each_outcome_starts_holds_or_skips_a_job,
     the_first_outcome_is_enough_for_a_job_that_asks_for_no_more,

@@ -40,7 +40,7 @@ impl Store {
             return None;
         };
         let is_too_large = result.as_bytes().len() > MOST_BYTES / 2 && result.written_len() > MOST_BYTES;
-        (is_too_large && self.links.is_linked(id)).then(|| {
+        (is_too_large && (self.links.is_linked(id) || self.children.contains(&id))).then(|| {
             Error::invalid(format!(
                 "cannot settle: the result of job {id} is larger than 1 MiB, the limit for a job that others wait for \
                  or that belongs to a workflow; keep large data elsewhere and return a reference"

@@ -278,6 +278,15 @@ impl Driver for Memory {
         done(self.store().record_wait(reservation, name, pausing))
     }
 
+    fn run_child<'a>(
+        &'a self,
+        reservation: &'a Reservation,
+        name: &'a str,
+        job: &'a NewJob,
+    ) -> BoxFuture<'a, Result<Option<Recorded>>> {
+        done(self.store().run_child(reservation, name, job))
+    }
+
     fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         done(self.store().emit(event, payload))
     }

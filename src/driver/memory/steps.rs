@@ -2,13 +2,23 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
+
 use super::entries::{EventEntry, JobEntry, StepEntry, later};
 use super::store::Store;
 use crate::driver::{Pausing, Recorded, SleepState, Step, WaitState};
-use crate::job::{Payload, Reservation};
+use crate::job::{JobState, NewJob, Payload, Reservation};
 
 /// The time for which an event is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The payload of the event that a job has ended.
+#[derive(Serialize)]
+struct ChildEnd<'a> {
+    outcome: String,
+    result: Option<&'a Payload>,
+    error: Option<&'a str>,
+}
 
 impl Store {
     pub(super) fn steps(&self, job: i64) -> Vec<(String, Step)> {
@@ -52,6 +62,33 @@ impl Store {
             entry.stored.failures = 0;
         }
         Some(Recorded::new(recorded.step.clone(), entry.stored.failures).left(left))
+    }
+
+    pub(super) fn run_child(&mut self, reservation: &Reservation, name: &str, job: &NewJob) -> Option<Recorded> {
+        let entry = held(self.jobs.get_mut(&reservation.id)?, reservation)?;
+        if !entry.steps.contains_key(name) {
+            let child = self.enqueue(std::slice::from_ref(job)).first()?.id;
+            self.children.insert(child);
+            return self.record_step(reservation, name, &Payload::encode(&child).ok()?);
+        }
+        Some(Recorded::new(entry.steps.get(name)?.step.clone(), entry.stored.failures))
+    }
+
+    /// Emits the end of a job as an event if a handler waits for it.
+    pub(super) fn emit_end(&mut self, id: i64) {
+        if !self.children.remove(&id) {
+            return;
+        }
+        let Some(JobEntry { stored, .. }) = self.jobs.get(&id) else { return };
+        let error = stored.errors.last().filter(|_| stored.state == JobState::Dead);
+        let end = ChildEnd {
+            outcome: stored.state.to_string(),
+            result: stored.result.as_ref(),
+            error: error.map(|error| error.error.as_str()),
+        };
+        if let Ok(end) = Payload::encode(&end) {
+            self.emit(&format!("reveille.end:{id}"), &end);
+        }
     }
 
     pub(super) fn emit(&mut self, event: &str, payload: &Payload) -> bool {

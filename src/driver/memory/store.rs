@@ -28,6 +28,8 @@ pub(super) struct Store {
     pub(super) periods: Periods,
     pub(super) events: HashMap<String, EventEntry>,
     pub(super) links: Links,
+    /// The jobs whose ends handlers wait for.
+    pub(super) children: HashSet<i64>,
     pub(super) last_id: i64,
     pub(super) workers: BTreeMap<i64, WorkerEntry>,
     pub(super) pauses: HashSet<Pause>,
@@ -356,6 +358,7 @@ impl Store {
             self.ring(&queue);
         }
         self.unblock(id);
+        self.emit_end(id);
         self.apply_end(id, end);
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json as value};
 use tokio::sync::mpsc;
 
-use super::subject::{HOUR, Note, QUEUE, Subject, eventually, failed, failure, job, snoozed};
+use super::subject::{HOUR, Note, QUEUE, Subject, eventually, failed, failure, job, snoozed, text};
 use super::{Standing, behaviours};
 use crate::driver::{Ending, FailureReason, Pausing, SleepState, Step, WaitState};
 use crate::enqueue::{emit, enqueue};
@@ -23,6 +24,8 @@ behaviours![
     an_event_that_comes_before_the_snooze_makes_the_job_due needs Steps,
     a_wait_that_is_over_stays_over needs Steps,
     a_handler_goes_on_behind_its_sleep_and_its_event needs Steps,
+    a_job_that_a_handler_runs_is_enqueued_once needs Steps,
+    the_end_of_a_job_that_a_handler_runs_is_an_event needs Steps,
     a_store_without_steps_refuses_them lacks Steps,
 ];
 
@@ -122,6 +125,56 @@ async fn a_sleep_ends_when_it_was_to_end_at_first(subject: &Subject) {
     eventually("the sleep is over", async || sleep(&second, HOUR).await.step == Step::Sleep(SleepState::Over)).await;
     let none = subject.driver.record_wait(&second, "none", Pausing::Sleep(Duration::ZERO)).await.unwrap().unwrap();
     assert_eq!(none.step, Step::Sleep(SleepState::Over));
+}
+
+async fn a_job_that_a_handler_runs_is_enqueued_once(subject: &Subject) {
+    subject.register(1).await;
+    subject.register(2).await;
+    subject.enqueue(job("runs")).await;
+    let lost = subject.claim_one(1).await.reservation;
+    let child = job("child");
+    let run = async |reservation: &Reservation, name: &str| {
+        let recorded = subject.driver.run_child(reservation, name, &child).await.unwrap();
+        recorded.map(|recorded| (recorded.step, recorded.failures))
+    };
+    let first = run(&lost, "a").await;
+    assert!(matches!(first, Some((Step::Value(_), 0))), "{first:?}");
+    assert_eq!(run(&lost, "a").await, first, "the answer was lost");
+    assert_eq!(subject.claim_texts(10).await, ["child"]);
+    subject.lose_worker(1, 2).await;
+    assert_eq!(run(&lost, "b").await, None);
+    let due = subject.claim(2, 10).await;
+    let again = due.iter().find(|job| text(job) == "runs").unwrap().reservation;
+    assert_eq!(run(&again, "a").await.map(|(step, _)| step), first.map(|(step, _)| step));
+    assert!(subject.claim(2, 10).await.is_empty());
+}
+
+async fn the_end_of_a_job_that_a_handler_runs_is_an_event(subject: &Subject) {
+    subject.register(1).await;
+    let ends = [
+        (Ending::Completed(Some(json(7))), value!({"outcome": "completed", "result": 7, "error": null})),
+        (Ending::Completed(None), value!({"outcome": "completed", "result": null, "error": null})),
+        (Ending::Cancelled, value!({"outcome": "cancelled", "result": null, "error": null})),
+        (Ending::Dead(failure(FailureReason::Permanent)), value!({"outcome": "dead", "result": null, "error": "no"})),
+    ];
+    for (ending, expected) in ends {
+        let parent = subject.enqueue(job("runs")).await;
+        let reservation = subject.claim_one(1).await.reservation;
+        let run = subject.driver.run_child(&reservation, "a", &job("child")).await.unwrap().unwrap();
+        let Step::Value(id) = run.step else { panic!("{run:?}") };
+        let event = format!("reveille.end:{}", id.decode::<i64>().unwrap());
+        assert_eq!(wait(subject, &reservation, &event, HOUR).await, WaitState::Open);
+        assert!(subject.settle(reservation, snoozed(HOUR)).await);
+        let child = subject.claim_one(1).await.reservation;
+        assert!(subject.settle(child, ending).await);
+        subject.apply_ends().await;
+        let due = subject.claim_one(1).await.reservation;
+        assert_eq!(due.id, parent, "the event makes the job due");
+        let WaitState::Event(end) = wait(subject, &due, &event, HOUR).await else { panic!("no event") };
+        assert_eq!(end.decode::<Value>().unwrap(), expected);
+        assert!(subject.settle(due, Ending::Completed(None)).await);
+        subject.apply_ends().await;
+    }
 }
 
 async fn the_first_event_of_a_name_counts(subject: &Subject) {
