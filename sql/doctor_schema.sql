@@ -272,7 +272,7 @@ needs (place, ability, names, privileges) as (
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
                 'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status',
                 'action_status', 'pause_status', 'job_list', 'dead_job_list', 'finished_job_list', 'workflow_status',
-                'workflow_job_status', 'blocked_jobs_overview'
+                'workflow_job_status', 'blocked_jobs_overview', 'job_dependencies', 'job_steps'
             ],
             array['select']
         )

@@ -132,7 +132,7 @@ grant select
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
         reveille.kind_totals, reveille.kind_stats, reveille.schedule_status, reveille.passed_over_jobs,
         reveille.action_status, reveille.pause_status, reveille.workflow_status, reveille.workflow_job_status,
-        reveille.blocked_jobs_overview
+        reveille.blocked_jobs_overview, reveille.job_dependencies, reveille.job_steps
     to reveille_monitor, reveille_admin;
 -- expected_waiting and queue_stats need this for their estimates: the planner's statistics show a role only the columns
 -- that it may read.

@@ -43,6 +43,7 @@ mod history;
 #[cfg(feature = "http")]
 pub mod http;
 mod iso_time;
+mod job_links;
 mod job_row;
 mod jobs;
 pub mod metrics;
@@ -58,8 +59,10 @@ mod runs;
 mod schedules;
 mod slices;
 mod sort;
+mod step_row;
 mod views;
 mod workers;
+mod workflow_layers;
 mod workflow_row;
 mod workflows;
 
@@ -70,6 +73,7 @@ pub use bulk::{Bulk, BulkAction, BulkResult, JobCount, RefusedJob, Start};
 pub use edit::{Edited, JobEdit};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use follow::Follower;
+pub use job_links::{DependencyState, JobLink, JobLinks, WorkflowOfJob};
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
 pub use overview::OverviewList;
@@ -82,6 +86,7 @@ pub use rights::Rights;
 #[cfg(feature = "schedules")]
 pub use schedules::ScheduleRow;
 pub use sort::Sort;
+pub use step_row::{StepKind, StepRow};
 pub use views::View;
 pub use workers::WorkerRow;
 pub use workflow_row::{Prerequisite, WorkflowJobRow, WorkflowRow};

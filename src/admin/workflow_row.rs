@@ -124,7 +124,7 @@ impl WorkflowJobRow {
         Ok(WorkflowJobRow {
             name: record.decode("name")?,
             job: record.decode("job")?,
-            state: WorkflowJobState::from_name(&state).ok_or_else(|| unknown(&state))?,
+            state: read_job_state(&state)?,
             queue: record.decode("queue")?,
             kind: record.decode("kind")?,
             failures: record.decode::<Option<u32>>("failures")?.unwrap_or_default(),
@@ -139,7 +139,11 @@ pub(super) fn read_state(name: &str) -> Result<WorkflowState> {
     WorkflowState::from_name(name).ok_or_else(|| unknown(name))
 }
 
-fn unknown(name: &str) -> Error {
+pub(super) fn read_job_state(name: &str) -> Result<WorkflowJobState> {
+    WorkflowJobState::from_name(name).ok_or_else(|| unknown(name))
+}
+
+pub(super) fn unknown(name: &str) -> Error {
     Error::unavailable(format!(
         "cannot read a workflow: the server answered {name:?}, which this version does not know"
     ))

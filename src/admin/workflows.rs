@@ -1,5 +1,7 @@
 //! Administering workflows.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use tokio_postgres::types::Type;
 
@@ -85,6 +87,21 @@ impl Admin {
         let params = [(&id as _, Type::INT8), (&after as _, Type::TEXT), (&limit as _, Type::INT8)];
         let rows = self.read("list the jobs of a workflow", sql, &params).await?;
         records(&rows)?.into_iter().map(WorkflowJobRow::from_record).collect()
+    }
+
+    /// Returns the results of jobs of workflows, by the ids of the jobs. In place of a result of more than `most` bytes
+    /// of JSON text, this has `None`. A job without a result is left out. A role that may read only the views cannot
+    /// call this.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn workflow_results(&self, jobs: &[i64], most: u32) -> Result<BTreeMap<i64, Option<Payload>>> {
+        let sql = as_bytes!(include_str!("../../sql/workflow_results.sql"));
+        let most = i64::from(most);
+        let params = [(&jobs as _, Type::INT8_ARRAY), (&most as _, Type::INT8)];
+        let rows = records(&self.read("read results of a workflow", sql, &params).await?)?;
+        let result = |row: &Record| row.get("result").filter(|json| *json != "null").map(Payload::from_stored);
+        rows.iter().map(|row| Ok((row.decode("job")?, result(row)))).collect()
     }
 
     /// Cancels a workflow: no job of it starts any more, and workers cancel its jobs. Jobs that wait for any end or for

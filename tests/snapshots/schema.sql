@@ -4543,6 +4543,29 @@ CREATE SEQUENCE reveille.head_0_seal
     NO MAXVALUE
     CACHE 1;
 
+CREATE VIEW reveille.job_dependencies AS
+ SELECT dependencies.waiter,
+    dependencies.on_job,
+    dependencies.label,
+    dependencies.fires_on,
+    dependencies.on_dead,
+    dependencies.state
+   FROM reveille.dependencies;
+
+COMMENT ON VIEW reveille.job_dependencies IS 'Which job waits for which, and for which outcome. Give a query a condition on `waiter` or `on_job`.';
+
+COMMENT ON COLUMN reveille.job_dependencies.waiter IS 'The job that waits.';
+
+COMMENT ON COLUMN reveille.job_dependencies.on_job IS 'The prerequisite: the job that is waited for.';
+
+COMMENT ON COLUMN reveille.job_dependencies.label IS 'The name under which the waiting job reads the result of the other.';
+
+COMMENT ON COLUMN reveille.job_dependencies.fires_on IS 'The outcome that meets the dependency: `completed`, `dead`, `cancelled` or `any`. Skipped jobs count as cancelled.';
+
+COMMENT ON COLUMN reveille.job_dependencies.on_dead IS 'What a dead prerequisite does to a dependency on `completed`: `hold`: it waits until that job is revived or purged; `cancel`: it is skipped.';
+
+COMMENT ON COLUMN reveille.job_dependencies.state IS '`open`: the prerequisite has not ended; `met`; `held`: the prerequisite is dead; `skipped`: it can no longer be met.';
+
 CREATE VIEW reveille.job_list AS
  SELECT jobs.id,
     jobs.queue,
@@ -4610,6 +4633,69 @@ COMMENT ON COLUMN reveille.job_list.parent_id IS 'The id of the job whose handle
 COMMENT ON COLUMN reveille.job_list.schedule_id IS 'The schedule that enqueued the job.';
 
 COMMENT ON COLUMN reveille.job_list.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a parked job.';
+
+CREATE TABLE reveille.steps (
+    job bigint NOT NULL,
+    name text NOT NULL,
+    kind text DEFAULT 'step'::text NOT NULL,
+    value jsonb,
+    until timestamp with time zone,
+    outcome text,
+    attempt integer NOT NULL,
+    reserved_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_step_is_done_and_has_a_value CHECK (((kind <> 'step'::text) OR ((outcome IS NOT NULL) AND (outcome = 'done'::text) AND (value IS NOT NULL)))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['step'::text, 'sleep'::text, 'wait'::text]))),
+    CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['done'::text, 'timed_out'::text]))),
+    CONSTRAINT sleeps_and_waits_have_an_end CHECK (((kind = 'step'::text) OR (until IS NOT NULL)))
+);
+
+COMMENT ON TABLE reveille.steps IS 'What the handlers of jobs have done: values of steps, and the sleeps and waits of jobs. A later attempt goes on behind them. They are kept until the job is completed, cancelled or purged.';
+
+COMMENT ON COLUMN reveille.steps.job IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.steps.name IS 'The name of the step or the sleep, or the event that the job waits for.';
+
+COMMENT ON COLUMN reveille.steps.kind IS '`step`, `sleep` or `wait`.';
+
+COMMENT ON COLUMN reveille.steps.value IS 'Of a step: the value that its code returned. Of a wait: the event''s payload; null: the event has not come.';
+
+COMMENT ON COLUMN reveille.steps.until IS 'Of a sleep or a wait: the time at which it ends at the latest.';
+
+COMMENT ON COLUMN reveille.steps.outcome IS '`done`; `timed_out`: the event did not come in time; null: the sleep or the wait is not over.';
+
+COMMENT ON COLUMN reveille.steps.attempt IS 'The attempt that first recorded the row.';
+
+COMMENT ON COLUMN reveille.steps.reserved_at IS 'The time of the reservation that first recorded the row.';
+
+COMMENT ON COLUMN reveille.steps.recorded_at IS 'The time at which the row was recorded, or got its outcome.';
+
+CREATE VIEW reveille.job_steps AS
+ SELECT steps.job,
+    steps.name,
+    steps.kind,
+    steps.until,
+    steps.outcome,
+    steps.attempt,
+    steps.recorded_at
+   FROM reveille.steps;
+
+COMMENT ON VIEW reveille.job_steps IS 'The steps, sleeps and waits that the handlers of jobs have recorded, without their values. Give a query a condition on `job`.';
+
+COMMENT ON COLUMN reveille.job_steps.job IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.job_steps.name IS 'The name of the step or the sleep, or the event that the job waits for.';
+
+COMMENT ON COLUMN reveille.job_steps.kind IS '`step`, `sleep` or `wait`.';
+
+COMMENT ON COLUMN reveille.job_steps.until IS 'Of a sleep or a wait: the time at which it ends at the latest.';
+
+COMMENT ON COLUMN reveille.job_steps.outcome IS '`done`; `timed_out`: the event did not come in time; null: the sleep or the wait is not over.';
+
+COMMENT ON COLUMN reveille.job_steps.attempt IS 'The attempt that first recorded the row.';
+
+COMMENT ON COLUMN reveille.job_steps.recorded_at IS 'The time at which the row was recorded, or got its outcome.';
 
 ALTER TABLE reveille.jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME reveille.jobs_id_seq
@@ -5629,43 +5715,6 @@ CREATE SEQUENCE reveille.somebody_sleeps
     CACHE 1;
 
 COMMENT ON SEQUENCE reveille.somebody_sleeps IS '0 if reveille.sleepers is empty: no worker sleeps, and no enqueue needs to ring. 1 if a worker may sleep.';
-
-CREATE TABLE reveille.steps (
-    job bigint NOT NULL,
-    name text NOT NULL,
-    kind text DEFAULT 'step'::text NOT NULL,
-    value jsonb,
-    until timestamp with time zone,
-    outcome text,
-    attempt integer NOT NULL,
-    reserved_at timestamp with time zone NOT NULL,
-    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT a_step_is_done_and_has_a_value CHECK (((kind <> 'step'::text) OR ((outcome IS NOT NULL) AND (outcome = 'done'::text) AND (value IS NOT NULL)))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['step'::text, 'sleep'::text, 'wait'::text]))),
-    CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
-    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['done'::text, 'timed_out'::text]))),
-    CONSTRAINT sleeps_and_waits_have_an_end CHECK (((kind = 'step'::text) OR (until IS NOT NULL)))
-);
-
-COMMENT ON TABLE reveille.steps IS 'What the handlers of jobs have done: values of steps, and the sleeps and waits of jobs. A later attempt goes on behind them. They are kept until the job is completed, cancelled or purged.';
-
-COMMENT ON COLUMN reveille.steps.job IS 'The job''s id.';
-
-COMMENT ON COLUMN reveille.steps.name IS 'The name of the step or the sleep, or the event that the job waits for.';
-
-COMMENT ON COLUMN reveille.steps.kind IS '`step`, `sleep` or `wait`.';
-
-COMMENT ON COLUMN reveille.steps.value IS 'Of a step: the value that its code returned. Of a wait: the event''s payload; null: the event has not come.';
-
-COMMENT ON COLUMN reveille.steps.until IS 'Of a sleep or a wait: the time at which it ends at the latest.';
-
-COMMENT ON COLUMN reveille.steps.outcome IS '`done`; `timed_out`: the event did not come in time; null: the sleep or the wait is not over.';
-
-COMMENT ON COLUMN reveille.steps.attempt IS 'The attempt that first recorded the row.';
-
-COMMENT ON COLUMN reveille.steps.reserved_at IS 'The time of the reservation that first recorded the row.';
-
-COMMENT ON COLUMN reveille.steps.recorded_at IS 'The time at which the row was recorded, or got its outcome.';
 
 CREATE VIEW reveille.throughput AS
  SELECT counters.queue,

@@ -1,6 +1,6 @@
 //! Workflows as an administrator sees and changes them.
 
-use reveille::admin::{Admin, Retried, WorkflowFilter, WorkflowJobState, WorkflowRow, WorkflowState};
+use reveille::admin::{Admin, DependencyState, Retried, WorkflowFilter, WorkflowJobState, WorkflowRow, WorkflowState};
 use reveille::job::FiresOn;
 use reveille::{Context, Job, Outcome};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,51 @@ async fn the_jobs_of_a_workflow_are_listed_with_what_they_wait_for() {
     let page = admin.workflow_jobs(1, "debit", 1).await.unwrap();
     assert_eq!(page.iter().map(|job| &*job.name).collect::<Vec<_>>(), ["refund"]);
     assert!(admin.workflow_jobs(3, "", 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_read_with_its_workflow_and_the_jobs_at_both_sides() {
+    let database = ended().await;
+    let admin = database.admin();
+    let links = admin.job_links(1, 10).await.unwrap();
+    let of = links.workflow.unwrap();
+    assert_eq!((of.id, &*of.name, &*of.job_name, of.job_state), (1, "transfer", "debit", WorkflowJobState::Dead));
+    assert!(of.ended_at.is_some() && links.prerequisites.is_empty());
+    let listed: Vec<_> = links
+        .waiters
+        .iter()
+        .map(|link| (link.name.as_deref().unwrap(), link.fires_on, link.state, link.job_state.unwrap()))
+        .collect();
+    let expected = [
+        ("refund", FiresOn::Dead, DependencyState::Met, WorkflowJobState::Completed),
+        ("report", FiresOn::Completed, DependencyState::Held, WorkflowJobState::Blocked),
+    ];
+    assert_eq!(listed, expected);
+    assert_eq!(admin.job_links(1, 1).await.unwrap().waiters.len(), 1);
+    let report = admin.job_links(links.waiters[1].job, 10).await.unwrap().prerequisites;
+    assert_eq!((&*report[0].label, report[0].kind.as_deref(), report[0].job), ("debit", Some("act"), 1));
+
+    // The workflow still knows a job whose history is gone.
+    let refund = links.waiters[0].job;
+    database.run("delete from reveille.finished_jobs").await;
+    let gone = admin.job_links(refund, 10).await.unwrap();
+    assert_eq!(gone.workflow.unwrap().job_state, WorkflowJobState::Completed);
+    let link = &admin.job_links(1, 1).await.unwrap().waiters[0];
+    assert_eq!((link.queue.as_deref(), link.job_state), (None, Some(WorkflowJobState::Completed)));
+    let none = admin.job_links(999, 10).await.unwrap();
+    assert!(none.workflow.is_none() && none.prerequisites.is_empty() && none.waiters.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_jobs_are_read_up_to_a_size() {
+    let database = ended().await;
+    let results = r#"update reveille.workflow_jobs set result = case name
+        when 'debit' then '{"cents": 990}'::jsonb when 'only' then to_jsonb(repeat('x', 100000)) end"#;
+    database.run(results).await;
+    let jobs: Vec<i64> = (1..=9).collect();
+    let results = database.admin().workflow_results(&jobs, 2000).await.unwrap();
+    let texts: Vec<_> = results.values().map(|result| result.as_ref().map(|result| result.as_bytes())).collect();
+    assert_eq!(texts, [Some(&br#"{"cents": 990}"#[..]), None]);
 }
 
 async fn actions(database: &TestDatabase) -> Value {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use reveille::admin::StepKind;
 use reveille::driver::Memory;
 use reveille::enqueue::{Enqueuer, emit};
-use reveille::job::JobState;
-use reveille::{Context, State, Worker, enqueue};
+use reveille::job::{JobState, Payload};
+use reveille::{Context, Outcome, State, Worker, enqueue};
 use serde_json::{Value, json};
 
 use crate::durable::Order;
@@ -243,4 +244,28 @@ async fn an_inline_worker_runs_the_jobs_that_an_event_makes_due() {
     assert!(emit(&inline, "paid:7", &1).await.unwrap());
     assert_eq!(reports.rest(), ["7: 1"]);
     assert_eq!(memory.job(id).unwrap().state, JobState::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_has_recorded_is_read_oldest_first() {
+    async fn handle(_: Order, context: Context) -> Outcome {
+        context.step("charge", async |_| Ok::<i64, String>(990)).await.unwrap();
+        let _ = context.wait_for::<i64>("paid:7", HOUR).await;
+        Outcome::Complete
+    }
+    let database = database().await;
+    let worker = start(worker(&database).handle(handle));
+    let id = enqueue(&database.database, &Order { id: 7 }).await.unwrap().id;
+    database.until("select count(*) = 1 from reveille.waits").await;
+    let steps = database.admin().job_steps(id, 10).await.unwrap();
+    let [charge, paid] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!((&*charge.name, charge.kind, charge.is_open), ("charge", StepKind::Step, false));
+    assert_eq!((charge.value.as_ref().map(Payload::as_bytes), charge.attempt), (Some(&b"990"[..]), 1));
+    assert_eq!((&*paid.name, paid.kind, paid.is_open, paid.has_timed_out), ("paid:7", StepKind::Wait, true, false));
+    assert!(paid.value.is_none() && paid.until > paid.recorded_at);
+    let listed = database.admin().listed_steps(id, 1).await.unwrap();
+    assert_eq!(listed.iter().map(|step| &*step.name).collect::<Vec<_>>(), ["paid:7"]);
+    let listed = database.admin().listed_steps(id, 10).await.unwrap();
+    assert!(listed.len() == 2 && listed.iter().all(|step| step.value.is_none()));
+    worker.stop().await;
 }

@@ -54,7 +54,8 @@ const ORDER: &[(&str, &str)] = &[
     (
         "admin",
         "mod iso_time record rights views overview actor actions filter edit runs slices job_row sort jobs page recent \
-         follow bulk dead_jobs enqueue prune history queues schedules workers workflow_row workflows doctor \
+         follow bulk dead_jobs enqueue prune history queues schedules workers workflow_row workflow_layers \
+         workflows job_links step_row doctor \
          metrics http",
     ),
     ("admin/bulk", "action start mod count step"),

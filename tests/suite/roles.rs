@@ -104,7 +104,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 18] = [
+const VIEWS: [&str; 20] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -123,6 +123,8 @@ const VIEWS: [&str; 18] = [
     "select * from reveille.passed_over_jobs",
     "select * from reveille.action_status",
     "select * from reveille.pause_status",
+    "select * from reveille.job_dependencies",
+    "select * from reveille.job_steps",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,6 +333,9 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     admin.dead_errors(&all, 10, 10).await.unwrap();
     admin.deaths(&all, hour, 2).await.unwrap();
     admin.kind_histories(hour, 2).await.unwrap();
+    admin.job_links(1, 10).await.unwrap();
+    admin.listed_steps(1, 10).await.unwrap();
+    admin.workflow_jobs(1, "", 10).await.unwrap();
     assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(
@@ -339,6 +344,8 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "select payload from reveille.jobs",
                 "select payload from reveille.dead_jobs",
                 "select payload from reveille.finished_jobs",
+                "select value from reveille.steps",
+                "select result from reveille.workflow_jobs",
                 "select * from reveille.totals",
                 "select * from reveille.jobs",
                 "select from reveille.chores for update",

@@ -304,10 +304,10 @@ async fn every_view_can_be_read_by_its_name() {
     let database = database().await;
     // Leaves out `known_queues`, because this view is only a part of other views, and the views of all jobs and
     // workflows, because a million rows of them would be read: `Admin::overview_list`, `Admin::page`,
-    // `Admin::workflows` and `Admin::workflow_jobs` read their first rows.
+    // `Admin::workflows`, `Admin::workflow_jobs`, `Admin::job_links` and `Admin::listed_steps` read their first rows.
     let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille'
         and viewname not in ('known_queues', 'waiting_jobs', 'job_list', 'dead_job_list', 'finished_job_list',
-            'blocked_jobs_overview', 'workflow_status', 'workflow_job_status')";
+            'blocked_jobs_overview', 'workflow_status', 'workflow_job_status', 'job_dependencies', 'job_steps')";
     for view in database.value(views).await.as_array().unwrap() {
         let view = View::from_name(view.as_str().unwrap()).unwrap();
         database.admin().view(view).await.unwrap();

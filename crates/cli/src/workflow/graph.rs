@@ -1,6 +1,5 @@
 //! Drawing the jobs of a workflow as text.
 
-use std::collections::HashMap;
 use std::env;
 
 use reveille::admin::{Prerequisite, WorkflowJobRow, WorkflowJobState, WorkflowRow};
@@ -53,40 +52,9 @@ impl Marks {
 
 /// Returns the first jobs in layers: a job comes after all jobs that it waits for.
 pub fn layered(jobs: &[WorkflowJobRow], most: usize) -> Vec<&WorkflowJobRow> {
-    let prerequisites: Vec<(&str, Vec<&str>)> = jobs
-        .iter()
-        .map(|job| (job.name.as_str(), job.prerequisites.iter().map(|other| other.name.as_str()).collect()))
-        .collect();
-    let layers = layers(&prerequisites);
-    let mut ordered: Vec<(usize, &WorkflowJobRow)> = layers.into_iter().zip(jobs).collect();
+    let mut ordered: Vec<(usize, &WorkflowJobRow)> = WorkflowJobRow::layers(jobs).into_iter().zip(jobs).collect();
     ordered.sort_by_key(|(layer, job)| (*layer, job.job));
     ordered.into_iter().map(|(_, job)| job).take(most).collect()
-}
-
-/// Returns the layer of each job, given its name and the names of its prerequisites: 0 if it waits for no job, else one
-/// more than the highest layer of a prerequisite. A prerequisite that is not among the jobs counts as layer 0.
-fn layers(jobs: &[(&str, Vec<&str>)]) -> Vec<usize> {
-    let places: HashMap<&str, usize> = jobs.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
-    let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); jobs.len()];
-    let mut open = vec![0_usize; jobs.len()];
-    for (place, (_, others)) in jobs.iter().enumerate() {
-        for other in others.iter().filter_map(|other| places.get(other)) {
-            waiters[*other].push(place);
-            open[place] += 1;
-        }
-    }
-    let mut layers: Vec<usize> = jobs.iter().map(|(_, others)| usize::from(!others.is_empty())).collect();
-    let mut decided: Vec<usize> = (0..jobs.len()).filter(|place| open[*place] == 0).collect();
-    while let Some(place) = decided.pop() {
-        for waiter in std::mem::take(&mut waiters[place]) {
-            layers[waiter] = layers[waiter].max(layers[place] + 1);
-            open[waiter] -= 1;
-            if open[waiter] == 0 {
-                decided.push(waiter);
-            }
-        }
-    }
-    layers
 }
 
 /// Returns a line about the workflow as a whole.
@@ -161,17 +129,6 @@ pub fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_job_stands_in_the_layer_after_all_that_it_waits_for() {
-        let jobs = [
-            ("report", vec!["extract", "load"]),
-            ("load", vec!["extract"]),
-            ("extract", vec![]),
-            ("late", vec!["a job that was not read"]),
-        ];
-        assert_eq!(layers(&jobs), [2, 1, 0, 1]);
-    }
 
     #[test]
     fn a_locale_without_utf_8_gets_marks_in_ascii() {

@@ -93,7 +93,7 @@ async fn a_user_can_do_what_the_doctor_lists() {
         reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status,
         reveille.action_status, reveille.pause_status, reveille.job_list, reveille.dead_job_list,
         reveille.finished_job_list, reveille.workflow_status, reveille.workflow_job_status,
-        reveille.blocked_jobs_overview";
+        reveille.blocked_jobs_overview, reveille.job_dependencies, reveille.job_steps";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
