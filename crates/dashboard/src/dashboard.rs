@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::request::Parts;
 use reveille::Database;
-use reveille::admin::JobRow;
+use reveille::admin::{JobRow, WorkflowRow};
 use serde_json::Value;
 
 use crate::access::Viewer;
@@ -17,9 +17,11 @@ use crate::shared::Shared;
 
 pub(crate) type Authorize = dyn Fn(&Parts) -> Option<Viewer> + Send + Sync;
 pub(crate) type Redact = dyn Fn(&JobRow, Field, &mut Value) + Send + Sync;
+pub(crate) type RedactWorkflow = dyn Fn(&WorkflowRow, Field, &mut Value) + Send + Sync;
 type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A part of a job that [`Dashboard::redact`] may change before it is shown.
+/// A part of a job that [`Dashboard::redact`] may change before it is shown, or a part of a workflow that
+/// [`Dashboard::redact_workflow`] may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Field {
@@ -29,10 +31,14 @@ pub enum Field {
     Metadata,
     /// The progress that the handler last reported.
     Progress,
-    /// The result of a completed job.
+    /// The result of a completed job, or of a workflow.
     Result,
     /// The error of a failed attempt, a string.
     Error,
+    /// The value of a durable step, or the payload of an event that the job has waited for.
+    Step,
+    /// The input of a workflow.
+    Input,
 }
 
 /// The dashboard of a database, as a router for an axum application.
@@ -59,6 +65,7 @@ pub struct Dashboard {
     database: Database,
     authorize: Box<Authorize>,
     redact: Option<Box<Redact>>,
+    redact_workflow: Option<Box<RedactWorkflow>>,
     is_read_only: bool,
     hosts: Hosts,
     label: Option<String>,
@@ -76,6 +83,7 @@ impl Dashboard {
             database,
             authorize: Box::new(|_| None),
             redact: None,
+            redact_workflow: None,
             is_read_only: false,
             hosts: Hosts::loopback(),
             label: None,
@@ -106,10 +114,22 @@ impl Dashboard {
 
     /// Changes parts of a job before they are shown, for example to hide addresses.
     ///
-    /// The closure is called on the server for the payload, the metadata, the progress, the result and each error of a
-    /// job. A part that the closure has changed cannot be edited in the dashboard.
+    /// The closure is called on the server for the payload, the metadata, the progress, the result, each error and each
+    /// step of a job. A part that the closure has changed cannot be edited in the dashboard.
+    ///
+    /// The inputs and results of workflows are then shown only with [`redact_workflow`](Dashboard::redact_workflow).
     pub fn redact(mut self, redact: impl Fn(&JobRow, Field, &mut Value) + Send + Sync + 'static) -> Dashboard {
         self.redact = Some(Box::new(redact));
+        self
+    }
+
+    /// Changes the input and the results of a workflow before they are shown: its own result, and those of its jobs on
+    /// its page.
+    pub fn redact_workflow(
+        mut self,
+        redact: impl Fn(&WorkflowRow, Field, &mut Value) + Send + Sync + 'static,
+    ) -> Dashboard {
+        self.redact_workflow = Some(Box::new(redact));
         self
     }
 
@@ -159,6 +179,7 @@ impl Dashboard {
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let mut shared = Shared::new(self.database, self.authorize, self.hosts);
         shared.redact = self.redact;
+        shared.redact_workflow = self.redact_workflow;
         shared.is_read_only = self.is_read_only;
         shared.label = self.label;
         shared.ignored_checks = self.ignored_checks;

@@ -1,6 +1,6 @@
 //! What a visitor sees of a job's values, after the application's redaction.
 
-use reveille::admin::JobRow;
+use reveille::admin::{JobRow, WorkflowRow};
 use reveille::job::Payload;
 use serde_json::Value;
 
@@ -20,9 +20,29 @@ pub struct Shown {
 ///
 /// Without a redaction, or if the redaction changes nothing, this is the stored text with all its digits.
 pub fn value(visit: &Visit, job: &JobRow, field: Field, value: &Payload) -> Shown {
-    let stored = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let Some(redact) = &visit.shared.redact else { return Shown { text: stored, is_redacted: false } };
-    let Ok(before) = serde_json::from_str::<Value>(&stored) else {
+    match &visit.shared.redact {
+        Some(redact) => changed(value, |value| redact(job, field, value)),
+        None => stored(value),
+    }
+}
+
+/// Returns a value of a workflow as the visitor sees it. Returns `None` if the application redacts jobs and does not
+/// redact workflows.
+pub fn of_workflow(visit: &Visit, workflow: &WorkflowRow, field: Field, value: &Payload) -> Option<Shown> {
+    match (&visit.shared.redact_workflow, &visit.shared.redact) {
+        (Some(redact), _) => Some(changed(value, |value| redact(workflow, field, value))),
+        (None, Some(_)) => None,
+        (None, None) => Some(stored(value)),
+    }
+}
+
+fn stored(value: &Payload) -> Shown {
+    Shown { text: String::from_utf8_lossy(value.as_bytes()).into_owned(), is_redacted: false }
+}
+
+fn changed(value: &Payload, redact: impl FnOnce(&mut Value)) -> Shown {
+    let stored = stored(value);
+    let Ok(before) = serde_json::from_str::<Value>(&stored.text) else {
         // The redaction cannot read it, so nothing of it is shown.
         return Shown {
             text: "\"not shown: its nesting or its numbers are beyond what can be redacted\"".into(),
@@ -30,9 +50,9 @@ pub fn value(visit: &Visit, job: &JobRow, field: Field, value: &Payload) -> Show
         };
     };
     let mut after = before.clone();
-    redact(job, field, &mut after);
+    redact(&mut after);
     match after == before {
-        true => Shown { text: stored, is_redacted: false },
+        true => stored,
         false => Shown { text: after.to_string(), is_redacted: true },
     }
 }

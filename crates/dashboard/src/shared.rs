@@ -9,7 +9,7 @@ use reveille::admin::Admin;
 use reveille::admin::doctor::Doctor;
 use tokio::sync::{Semaphore, watch};
 
-use crate::dashboard::{Authorize, Redact};
+use crate::dashboard::{Authorize, Redact, RedactWorkflow};
 use crate::guard::form_token::Forms;
 use crate::guard::hosts::Hosts;
 use crate::readings::Readings;
@@ -25,6 +25,7 @@ pub struct Shared {
     pub doctor: Doctor,
     pub authorize: Box<Authorize>,
     pub redact: Option<Box<Redact>>,
+    pub redact_workflow: Option<Box<RedactWorkflow>>,
     pub is_read_only: bool,
     pub hosts: Hosts,
     pub label: Option<String>,
@@ -48,6 +49,7 @@ impl Shared {
             doctor: database.doctor(),
             authorize,
             redact: None,
+            redact_workflow: None,
             is_read_only: false,
             hosts,
             label: None,

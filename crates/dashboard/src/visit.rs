@@ -78,7 +78,12 @@ impl Visit {
 
     /// Returns true if the visitor may see the pages of this entry of the navigation.
     pub fn sees_section(&self, section: Section) -> bool {
-        section != Section::Enqueue || self.may(Right::Enqueue)
+        match section {
+            Section::Enqueue => self.may(Right::Enqueue),
+            // A workflow may have jobs of any queue.
+            Section::Workflows => self.viewer.queues.is_none(),
+            _ => true,
+        }
     }
 
     /// Returns the value of a parameter of the page's address; `None` if it is missing or empty.

@@ -8,3 +8,4 @@ pub mod job;
 pub mod pause;
 pub mod queue;
 pub mod sealed;
+pub mod workflow;

@@ -13,6 +13,7 @@ pub enum Section {
     Overview,
     Jobs,
     Dead,
+    Workflows,
     Kinds,
     Workers,
     Schedules,
@@ -21,10 +22,11 @@ pub enum Section {
 }
 
 impl Section {
-    const ALL: [Section; 8] = [
+    const ALL: [Section; 9] = [
         Section::Overview,
         Section::Jobs,
         Section::Dead,
+        Section::Workflows,
         Section::Kinds,
         Section::Workers,
         Section::Schedules,
@@ -37,6 +39,7 @@ impl Section {
             Section::Overview => "Overview",
             Section::Jobs => "Jobs",
             Section::Dead => "Dead",
+            Section::Workflows => "Workflows",
             Section::Kinds => "Kinds",
             Section::Workers => "Workers",
             Section::Schedules => "Schedules",
@@ -50,6 +53,7 @@ impl Section {
             Section::Overview => "",
             Section::Jobs => "jobs",
             Section::Dead => "dead",
+            Section::Workflows => "workflows",
             Section::Kinds => "kinds",
             Section::Workers => "workers",
             Section::Schedules => "schedules",

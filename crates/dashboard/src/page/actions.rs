@@ -106,6 +106,9 @@ pub fn target(visit: &Visit, action: &ActionRow) -> Markup {
         @else if let Some(queue) = text_of("queue") { "queue " (parts::queue_link(visit, queue)) }
         @else if let Some(schedule) = text_of("schedule") { "schedule " (text::line(schedule)) }
         @else if let Some(worker) = id_of("worker") { "worker " (worker) }
+        @else if let Some(workflow) = id_of("workflow") {
+            "workflow " a.id href=(visit.to(&format!("workflows/{workflow}"))) { (workflow) }
+        }
         @else { (text::brief(&without_hidden(visit, &action.target).to_string(), 240)) }
     }
 }
@@ -146,7 +149,11 @@ fn of_filter(filter: &Value) -> String {
 
 /// Draws how an action ended. A change that met a job in another state has changed nothing.
 pub fn state(action: &ActionRow) -> Markup {
+    let of_workflow = action.action == "cancel_workflow";
     let why_not = match action.detail.get("answer").and_then(Value::as_str) {
+        Some("completed" | "failed" | "cancelled") if of_workflow => Some("it had ended"),
+        Some("compensated") => Some("a job was started that waited for its death"),
+        Some("blocked") => Some("it waited for other jobs"),
         Some("finished") => Some("it had finished"),
         Some("dead") => Some("it was dead"),
         Some("running") => Some("it was running"),

@@ -1,17 +1,18 @@
 //! One job: its life, its payload and its result.
 
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use reveille::admin::{FailedAttempt, FailureReason, JobRow};
+use reveille::admin::{FailedAttempt, FailureReason, JobRow, WorkflowOfJob};
 use reveille::job::{JobState, Payload};
 
-use super::{Id, jobs};
+use super::{Id, job_links, job_steps, jobs, values};
 use crate::access::Right;
 use crate::act::pause;
 use crate::dashboard::Field;
 use crate::draw::shell::Section;
-use crate::draw::{json, number, parts, text, time};
+use crate::draw::{number, parts, text, time};
 use crate::encrypted;
 use crate::guard::Refusal;
 use crate::redact;
@@ -49,18 +50,30 @@ pub async fn find(visit: &Visit, id: i64) -> Result<JobRow, Refusal> {
 }
 
 async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
-    let job = find(&visit, id).await?;
+    let links = job_links::read(&visit, id).await;
+    let workflow = job_links::workflow_of(&visit, &links);
+    let job = match (find(&visit, id).await, workflow) {
+        (Ok(job), _) => job,
+        (Err(refusal), Some(workflow)) if refusal.status == StatusCode::NOT_FOUND => {
+            let body = job_links::of_gone_job(&visit, id, workflow, &links);
+            return Ok(Page { title: format!("Job {id}"), section: Section::Jobs, body });
+        }
+        (Err(refusal), _) => return Err(refusal),
+    };
+    let steps = job_steps::read(&visit, id).await;
     let body = html! {
         div.bar {
             h1 { (text::line(&job.kind)) " " span.soft { (job.id) } (jobs::state(&job)) }
             (jobs::buttons(&visit, &job))
             @if can_be_edited(&visit, &job) { a.act href=(visit.to(&format!("jobs/{id}/edit"))) { "Edit" } }
         }
-        (facts(&visit, &job))
+        (facts(&visit, &job, workflow))
         @if job.state == JobState::Parked { (pause::of_job(&visit, &job).await) }
         h2 { "Life" }
-        (timeline(&visit, &job))
-        (values(&visit, &job))
+        (timeline(&visit, &job, &job_steps::pause(&steps)))
+        (job_links::tables(&visit, &links))
+        (job_steps::table(&visit, &job, &steps))
+        (all_values(&visit, &job))
         (children(&visit, id).await)
     };
     Ok(Page { title: format!("Job {id}"), section: Section::Jobs, body })
@@ -72,7 +85,7 @@ pub fn can_be_edited(visit: &Visit, job: &JobRow) -> bool {
         && matches!(job.state, JobState::Ready | JobState::Delayed | JobState::Parked | JobState::Dead)
 }
 
-fn facts(visit: &Visit, job: &JobRow) -> Markup {
+fn facts(visit: &Visit, job: &JobRow, workflow: Option<&WorkflowOfJob>) -> Markup {
     let column = |name: &str| job.record().decode::<Option<String>>(name).ok().flatten();
     let fact = |name: &str, value: Markup| html! { dt { (name) } dd { (value) } };
     let jobs_with = |name: &str, value: &str| {
@@ -81,6 +94,7 @@ fn facts(visit: &Visit, job: &JobRow) -> Markup {
     };
     html! {
         dl.facts {
+            @if let Some(workflow) = workflow { (fact("Workflow", job_links::place_in(visit, workflow))) }
             (fact("Queue", parts::queue_link(visit, &job.queue)))
             (fact("Priority", html! { (job.priority.name()) }))
             (fact("Attempts", html! {
@@ -125,7 +139,8 @@ fn trace_id(visit: &Visit, job: &JobRow) -> Option<String> {
 }
 
 /// Draws what has happened to the job, oldest first.
-fn timeline(visit: &Visit, job: &JobRow) -> Markup {
+/// `pause` says what the handler of a delayed job waits for, if it does.
+fn timeline(visit: &Visit, job: &JobRow, pause: &Markup) -> Markup {
     let errors = job.errors();
     let known = errors.len();
     let (attempts, left_out) = attempts(visit, job, &errors);
@@ -145,11 +160,14 @@ fn timeline(visit: &Visit, job: &JobRow) -> Markup {
                     @if job.stuck_since.is_some() { ". It is stuck: it was asked to stop, and still runs." }
                 },
                 JobState::Ready => li { "Ready since " (time::ago(job.available_at)) },
-                JobState::Delayed => li { "Due " (time::ago(job.available_at)) },
+                JobState::Delayed => { (pause) li { "Due " (time::ago(job.available_at)) } }
                 JobState::Parked => li.warn {
                     "Parked: its kind or key is paused. It was due " (time::ago(job.available_at))
                 },
-                JobState::Blocked => li { "Blocked" (waits_for(visit, job)) },
+                JobState::Blocked => li {
+                    "Blocked: it waits for other jobs"
+                    @if job.record().get("is_held") == Some("true") { ". One of these is dead." }
+                },
                 JobState::Completed => li.good { "Completed " (time::ago(job.finished_at)) (took(job)) },
                 JobState::Dead => li.bad {
                     "Dead " (time::ago(job.finished_at))
@@ -158,18 +176,6 @@ fn timeline(visit: &Visit, job: &JobRow) -> Markup {
                 other => li { (other.name()) " " (time::ago(job.finished_at)) },
             }
         }
-    }
-}
-
-/// Draws the jobs that a blocked job waits for: the first ten of them.
-fn waits_for(visit: &Visit, job: &JobRow) -> Markup {
-    let ids: Vec<i64> = job.record().decode("waits_for").unwrap_or_default();
-    html! {
-        @for (place, id) in ids.iter().enumerate() {
-            (if place == 0 { ": it waits for the ends of " } else { ", " }) (parts::job_link(visit, *id))
-        }
-        @if ids.len() == 10 { ", and perhaps more" }
-        @if job.record().get("is_held") == Some("true") { ". One of these is dead." }
     }
 }
 
@@ -231,7 +237,7 @@ async fn children(visit: &Visit, id: i64) -> Markup {
 }
 
 /// Draws the job's JSON values, if the visitor may see them.
-fn values(visit: &Visit, job: &JobRow) -> Markup {
+fn all_values(visit: &Visit, job: &JobRow) -> Markup {
     if !visit.may(Right::SeePayloads) {
         return html! { h2 { "Payload" } p.hint { "You may not see payloads." } };
     }
@@ -249,28 +255,8 @@ fn values(visit: &Visit, job: &JobRow) -> Markup {
 }
 
 fn value_part(visit: &Visit, job: &JobRow, title: &str, field: Field, value: &Payload) -> Markup {
-    let shown = redact::value(visit, job, field, value);
-    let (laid_out, has_more) = json::laid_out(&shown.text, MOST_JSON);
-    let (laid_out, is_cut) = text::within(&laid_out, MOST_JSON);
-    let is_cut = is_cut || has_more;
-    let key = encrypted::key(&shown.text);
-    html! {
-        h2 {
-            (title)
-            @if shown.is_redacted { (parts::badge("redacted", "")) }
-            @if key.is_some() { (parts::badge("encrypted", "")) }
-        }
-        @if let Some(key) = key {
-            p.hint { "Encrypted with the key " (text::line(&key)) ". The dashboard has no keys: this is as stored." }
-        }
-        pre tabindex="0" aria-label=(title) { (laid_out) @if is_cut { "…" } }
-        @if is_cut && field == Field::Payload {
-            p {
-                a href=(visit.to(&format!("jobs/{}/payload", job.id))) { "The whole payload" }
-                ", " (number::count(shown.text.len() as u64)) " bytes"
-            }
-        }
-    }
+    let whole = (field == Field::Payload).then(|| visit.to(&format!("jobs/{}/payload", job.id)));
+    values::block(title, &redact::value(visit, job, field, value), MOST_JSON, whole)
 }
 
 /// Answers with the whole payload as a file.

@@ -17,8 +17,8 @@ fn right_for(route: &str) -> Right {
         }
         "/queue/settings" | "/queue/remove" | "/schedule/remove" => Right::Settings,
         "/jobs/{id}/edit" => Right::Edit,
-        "/jobs/{id}/cancel" | "/bulk" | "/actions/{id}/stop" => Right::Cancel,
-        "/jobs/{id}/retry" | "/dead/revive" => Right::Revive,
+        "/jobs/{id}/cancel" | "/bulk" | "/actions/{id}/stop" | "/workflows/{id}/cancel" => Right::Cancel,
+        "/jobs/{id}/retry" | "/dead/revive" | "/workflows/{id}/retry" => Right::Revive,
         "/jobs/{id}/again" => Right::Retry,
         "/workers/{id}/stop" | "/workers/{id}/slots" => Right::StopWorkers,
         "/schedule/trigger" | "/enqueue" => Right::Enqueue,
@@ -76,10 +76,11 @@ const SECRET_WORDS: [&str; 3] = ["secret", "hush", "Secret"];
 async fn a_visitor_of_one_queue_sees_nothing_of_another() {
     let database = database().await;
     furnish(&database).await;
-    // A job of the queue has a child in the other one, and a worker works both.
+    // A job of the queue has a child in the other one and waits for one there, and a worker works both.
     database
         .run(
             "update reveille.jobs set parent_id = 1 where queue = 'secret';
+             insert into reveille.dependencies (waiter, on_job, label, fires_on) values (2, 6, 'secret', 'any');
              insert into reveille.workers (id, host, pid, queues, version, slots, queue_slots)
              values (3, 'both', 77, '{mail,secret}', '0.1.0', 8, '{4,4}');
              update reveille.jobs set payload = '{}' where queue = 'mail'",

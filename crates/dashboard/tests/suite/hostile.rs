@@ -49,7 +49,41 @@ async fn plant(database: &TestDatabase, name: &str, payload: &str, metadata: &st
             ids[0], ids[1], ids[2]
         ))
         .await;
+    plant_workflow(database, first, &text, payload).await;
     ids.to_vec()
+}
+
+/// Puts a workflow in place whose jobs wait for each other, and steps and dependencies of the planted jobs.
+async fn plant_workflow(database: &TestDatabase, first: i64, text: &str, payload: &str) {
+    let member = format!("left({text}, 125) || n");
+    database
+        .run(&format!(
+            "insert into reveille.workflows (id, name, unique_key, state, jobs, dead, input, result)
+             overriding system value
+             select {first}, {text}, {text}, 'stalled', 200, 1,
+                 case when octet_length(payload::text) <= 1048576 then payload else '1' end, payload
+             from (values (({payload})::jsonb)) as given (payload);
+             insert into reveille.workflow_jobs (job, workflow, name, outcome, result, ended_at)
+             select
+                 1000000 * {first} + n, {first}, {member}, (array['completed', 'dead', 'skipped'])[1 + n % 4],
+                 case when n % 4 = 0 then to_jsonb({text}::text) end,
+                 case when n % 4 <> 3 then '290000-01-01'::timestamptz end
+             from generate_series(1, 200) as n;
+             insert into reveille.dependencies (waiter, on_job, label, fires_on)
+             select 1000000 * {first} + n, 1000000 * {first} + n - 1 - n % 7, {member}, 'any'
+             from generate_series(10, 200) as n;
+             insert into reveille.dependencies (waiter, on_job, label, fires_on, state)
+             select 100 * {first} + n % 3, 1000000 * {first} + n, {text} || n, 'dead', 'held'
+             from generate_series(1, 90) as n;
+             insert into reveille.dependencies (waiter, on_job, label, fires_on, state)
+             select 1000000 * {first} + n, 100 * {first} + n % 3, {text} || ' ' || n, 'cancelled', 'open'
+             from generate_series(1, 90) as n;
+             insert into reveille.steps (job, name, kind, value, until, outcome, attempt, reserved_at)
+             select 100 * {first} + n % 3, left({text}, 60) || n, (array['step', 'sleep', 'wait'])[1 + n % 3],
+                 to_jsonb(repeat({text}, 10)), '4000-01-01 BC', 'done', 1, now()
+             from generate_series(1, 300) as n"
+        ))
+        .await;
 }
 
 /// Reads a page, and checks that it is a page of a bounded size that holds no raw text of a job.

@@ -66,6 +66,8 @@ async fn what_is_hidden_stands_on_no_page() {
     assert_eq!(get(&router, "/jobs/1/payload").await.body, r#"{"card":"XX"}"#);
     assert!(get(&router, "/jobs/1").await.body.contains("redacted"));
     assert!(get(&router, "/jobs/4").await.body.contains("XX"), "the error is redacted");
+    assert!(get(&router, "/jobs/2").await.body.contains("{&quot;card&quot;:&quot;XX&quot;}"), "the step is redacted");
+    assert!(get(&router, "/workflows/1").await.body.contains("does not say what of a workflow may be shown"));
     let run = get(&router, "/actions/3").await.body;
     assert!(run.contains("error (hidden)") && run.contains("bob"), "{run}");
     let open = get(&crate::web::site(&database), "/actions").await.body;

@@ -53,6 +53,10 @@ async fn a_monitor_sees_everything_but_payloads_and_changes_nothing() {
         ("/kinds", "send"),
         ("/actions", "Secretary"),
         ("/dead", "send"),
+        ("/workflows", "mail-flow"),
+        ("/workflows/1", "mail-load"),
+        ("/jobs/2", "mail-step"),
+        ("/jobs/2", "once completed"),
     ] {
         let page = get(&router, path).await;
         assert!(page.status == StatusCode::OK && page.body.contains(shows), "{path}: {}", page.body);

@@ -127,6 +127,7 @@ impl Filled {
         let (first, kind) = if queue == "mail" { (0, "send") } else { (SECRETS, "hush") };
         let id = match route {
             _ if route.starts_with("/workers") => WORKER + i64::from(queue != "mail"),
+            _ if route.starts_with("/workflows") => WORKFLOW + i64::from(queue != "mail"),
             _ if route.starts_with("/actions") => ACTION + i64::from(queue != "mail"),
             "/jobs/{id}/retry" => first + DEAD,
             "/jobs/{id}/again" => first + DONE,
@@ -209,6 +210,7 @@ pub const DONE: i64 = 5;
 pub const SECRETS: i64 = 5;
 pub const WORKER: i64 = 1;
 pub const ACTION: i64 = 1;
+pub const WORKFLOW: i64 = 1;
 
 /// Fills a database with jobs of all states in two queues, a worker, and a schedule of each queue.
 pub async fn furnish(database: &TestDatabase) {
@@ -264,6 +266,23 @@ const FURNITURE: &str = r#"
         (extract(epoch from now())::bigint / 86400 % 32)::smallint, $first + 4, '$queue', '$kind',
         '{"card": "$queue-4111"}', 2, 1, 0, 1, now(), now(), 'completed', '{"r": "$queue-result"}'
     );
+    insert into reveille.workflows (id, name, unique_key, state, sealed, jobs, dead, input, result)
+    overriding system value
+    values (
+        ($first + 4) / 5, '$queue-flow', '$queue-key', 'stalled', true, 2, 1, '{"card": "$queue-4111"}',
+        '{"r": "$queue-result"}'
+    );
+    insert into reveille.workflow_jobs (job, workflow, name, outcome, result, ended_at)
+    values
+        ($first + 3, ($first + 4) / 5, '$queue-load', 'dead', null, now()),
+        ($first + 4, ($first + 4) / 5, '$queue-sum', 'completed', '{"r": "$queue-result"}', now());
+    update reveille.dead_jobs set linked = true where id = $first + 3;
+    insert into reveille.dependencies (waiter, on_job, label, fires_on, state)
+    values ($first + 1, $first, '$queue-label', 'completed', 'open');
+    insert into reveille.steps (job, name, kind, value, until, outcome, attempt, reserved_at)
+    values
+        ($first + 1, '$queue-step', 'step', '{"card": "$queue-4111"}', null, 'done', 1, now()),
+        ($first + 1, '$queue-event', 'wait', '{"m": "$queue-meta"}', now(), 'done', 1, now());
     select reveille.schedule('$queue-nightly', '$kind', cron => '0 3 * * *', payload => '{"card": "$queue-4111"}',
         queue => '$queue');
 "#;
@@ -289,6 +308,7 @@ pub async fn prepare(database: &TestDatabase, route: &str) {
 pub async fn digest(database: &TestDatabase) -> serde_json::Value {
     let rows = |table: &str| format!("(select string_agg(t::text, '|' order by t::text) from reveille.{table} as t)");
     let tables =
-        ["jobs", "dead_jobs", "finished_jobs", "queues", "schedules", "workers", "actions", "pauses"].map(rows);
+        ["jobs", "dead_jobs", "finished_jobs", "queues", "schedules", "workers", "actions", "pauses", "workflows"]
+            .map(rows);
     database.value(&format!("select md5(concat_ws('#', {}))", tables.join(", "))).await
 }
