@@ -10,6 +10,7 @@ use reveille::{Context, Database, Outcome as JobOutcome, Worker};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::flows;
 use crate::{Failure, Outcome};
 
 /// A kind of job of the mix.
@@ -24,7 +25,7 @@ struct Kind {
     fails: (u32, &'static str),
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind {
         name: "send_welcome",
         queue: "mail",
@@ -74,6 +75,9 @@ const KINDS: [Kind; 7] = [
         runs: (200, 1_200),
         fails: (10, "the lock of the warehouse timed out"),
     },
+    // Jobs of workflows.
+    Kind { name: "extract_rows", queue: "default", a_minute: 0, runs: (2_000, 7_000), fails: (0, "") },
+    Kind { name: "join_rows", queue: "default", a_minute: 0, runs: (4_000, 9_000), fails: (0, "") },
 ];
 
 /// How often the producer enqueues.
@@ -82,13 +86,14 @@ const EVERY: Duration = Duration::from_millis(500);
 /// Enqueues and works the mix until `stop`.
 pub async fn run(database: &Database, stop: CancellationToken) -> Outcome {
     set_up(database).await?;
+    flows::set_up(database).await?;
     let policy = RetryPolicy::exponential(Duration::from_secs(2), Duration::from_secs(60));
     let worker = |queues: &[(&str, usize)]| {
         let builder = Worker::builder(database.clone()).handle_any(work, policy.clone());
         queues.iter().fold(builder, |builder, (queue, slots)| builder.queue(*queue, *slots)).build()
     };
     let workers = [
-        worker(&[("default", 4), ("mail", 8), ("webhooks", 6)])?,
+        worker(&[("default", 10), ("mail", 8), ("webhooks", 6)])?,
         worker(&[("mail", 4), ("media", 8), ("billing", 4), ("reports", 2)])?,
     ];
     let produce = async {
@@ -98,7 +103,7 @@ pub async fn run(database: &Database, stop: CancellationToken) -> Outcome {
         Ok::<_, reveille::Error>(())
     };
     let [one, other] = workers.map(|worker| worker.run_until(stop.clone().cancelled_owned()));
-    futures::try_join!(produce, one, other)?;
+    futures::try_join!(produce, flows::produce(database, &stop), one, other)?;
     Ok(())
 }
 
@@ -162,6 +167,16 @@ fn payload_of(kind: &str, user: u32) -> reveille::Result<Payload> {
 
 /// Works any job of the mix: takes some time, and sometimes fails.
 async fn work(context: Context) -> JobOutcome {
+    match context.job().kind.as_str() {
+        flows::DOOMED => return JobOutcome::Dead("line 317: the price is no number".into()),
+        flows::CHECKOUT => {
+            return match flows::check_out(&context).await {
+                Ok(()) => JobOutcome::Complete,
+                Err(error) => JobOutcome::Fail(error.to_string()),
+            };
+        }
+        _ => {}
+    }
     let kind = KINDS.iter().find(|kind| kind.name == context.job().kind);
     let (shortest, longest) = kind.map_or((100, 2_000), |kind| kind.runs);
     let runs = Duration::from_millis(fastrand::u64(shortest..=longest));

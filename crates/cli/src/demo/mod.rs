@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::work::stop_signal;
 use crate::{Failure, Outcome, output};
 
+mod flows;
 mod lively;
 
 /// The longest wait for the demo's jobs. It is long enough for a busy machine.
