@@ -3861,14 +3861,24 @@ CREATE VIEW reveille.blocked_jobs_overview AS
     blocked.workflow,
     members.name,
     blocked.needs,
-    ARRAY( SELECT dependencies.on_job
-           FROM reveille.dependencies
-          WHERE ((dependencies.waiter = blocked.id) AND (dependencies.state = ANY (ARRAY['open'::text, 'held'::text])))
-          ORDER BY dependencies.label
+    ARRAY( SELECT first.on_job
+           FROM ( SELECT dependencies.on_job,
+                    dependencies.label,
+                    dependencies.state
+                   FROM reveille.dependencies
+                  WHERE (dependencies.waiter = blocked.id)
+                  ORDER BY dependencies.label
+                 LIMIT 1000) first
+          WHERE (first.state = ANY (ARRAY['open'::text, 'held'::text]))
+          ORDER BY first.label
          LIMIT 10) AS waits_for,
     (EXISTS ( SELECT
-           FROM reveille.dependencies
-          WHERE ((dependencies.waiter = blocked.id) AND (dependencies.state = 'held'::text)))) AS is_held,
+           FROM ( SELECT dependencies.state
+                   FROM reveille.dependencies
+                  WHERE (dependencies.waiter = blocked.id)
+                  ORDER BY dependencies.label
+                 LIMIT 1000) first
+          WHERE (first.state = 'held'::text))) AS is_held,
     blocked.created_at,
     blocked.priority,
     blocked.max_attempts,
@@ -3896,9 +3906,9 @@ COMMENT ON COLUMN reveille.blocked_jobs_overview.name IS 'The name of the job wi
 
 COMMENT ON COLUMN reveille.blocked_jobs_overview.needs IS 'The number of dependencies that must still be met. At 0 the job waits for the seal of its workflow.';
 
-COMMENT ON COLUMN reveille.blocked_jobs_overview.waits_for IS 'Up to ten of the jobs that the job still waits for.';
+COMMENT ON COLUMN reveille.blocked_jobs_overview.waits_for IS 'Up to ten of the jobs that the job still waits for, among the first 1,000 by label.';
 
-COMMENT ON COLUMN reveille.blocked_jobs_overview.is_held IS 'True if one of these jobs is dead.';
+COMMENT ON COLUMN reveille.blocked_jobs_overview.is_held IS 'True if one of the first 1,000 prerequisites by label is dead and holds the job up.';
 
 COMMENT ON COLUMN reveille.blocked_jobs_overview.created_at IS 'The start of the transaction that enqueued the job.';
 

@@ -15,8 +15,8 @@ const FILL: &str = "alter table reveille.blocked_jobs set (autovacuum_enabled = 
     select n, 1, lpad(n::text, 5, '0') from generate_series(1, 30000) as n;
     insert into reveille.steps (job, name, value, outcome, attempt, reserved_at)
     select n / 10, n::text, '1', 'done', 1, now() from generate_series(1, 30000) as n;
-    insert into reveille.dependencies (waiter, on_job, label, fires_on)
-    select 30000, n, lpad(n::text, 5, '0'), 'any' from generate_series(1, 29999) as n";
+    insert into reveille.dependencies (waiter, on_job, label, fires_on, state)
+    select 30000, n, lpad(n::text, 5, '0'), 'any', 'met' from generate_series(1, 29999) as n";
 
 /// Returns the statements, with the number of rows that each may read.
 fn statements() -> Vec<(String, i64)> {
@@ -39,6 +39,8 @@ fn statements() -> Vec<(String, i64)> {
     // The rows of 200 jobs, for each the rows of blocked_jobs and jobs, and 100 prerequisites twice.
     all.push((filled("workflow_jobs", &["1", "'29900'", "200"]), 1500));
     all.push((filled("workflow_results", &["array[7, 30000]", "2000"]), 2));
+    // The first 1,000 prerequisites, twice.
+    all.push((filled("job", &["30000"]), 2100));
     // Up to 20 jobs at each side: the row of the dependency, and the rows of the job. One job has a workflow.
     all.push((filled("job_links", &["30000", "20"]), 120));
     all.push((filled("job_links", &["7", "20"]), 20));
