@@ -1,5 +1,5 @@
-//! The jobs of a workflow and what they wait for, drawn as SVG. A table says the same as text, so screen readers and the
-//! keyboard pass over the drawing.
+//! The jobs of a workflow and what they wait for, drawn as SVG. A table says the same as text, so screen readers and
+//! the keyboard pass over the drawing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -54,7 +54,7 @@ pub fn graph(label: &str, jobs: &[WorkflowJobRow], link: impl Fn(i64) -> String)
     Some(html! {
         figure.graph {
             (legend(label, jobs, &edges))
-            div.scroll {
+            div.scroll tabindex="0" role="region" aria-label="Drawing of the jobs; the table below says the same" {
                 svg aria-hidden="true" width=(right + 4.0) height=(bottom + 4.0)
                     viewBox=(format!("-2 -2 {} {}", right + 4.0, bottom + 4.0)) {
                     @for (fires_on, path) in &edges { path.edge.(class_of(fires_on)) d=(path) {} }

@@ -99,7 +99,9 @@ fn facts(visit: &Visit, job: &JobRow, workflow: Option<&WorkflowOfJob>) -> Marku
             (fact("Priority", html! { (job.priority.name()) }))
             (fact("Attempts", html! {
                 (job.attempts) @if job.failures > 0 { ", of which " (job.failures) " failed" }
-                span.soft { "; dead after " (job.max_attempts) " failures" }
+                span.soft {
+                    "; dead after " (job.max_attempts) (if job.max_attempts == 1 { " failure" } else { " failures" })
+                }
             }))
             @if job.state.is_waiting() { (fact("Due", html! { (time::ago(job.available_at)) })) }
             @if let Some(key) = &job.key { (fact("Key", jobs_with("key", key))) }
@@ -160,7 +162,8 @@ fn timeline(visit: &Visit, job: &JobRow, pause: &Markup) -> Markup {
                     @if job.stuck_since.is_some() { ". It is stuck: it was asked to stop, and still runs." }
                 },
                 JobState::Ready => li { "Ready since " (time::ago(job.available_at)) },
-                JobState::Delayed => { (pause) li { "Due " (time::ago(job.available_at)) } }
+                JobState::Delayed if !pause.0.is_empty() => (pause),
+                JobState::Delayed => li { "Due " (time::ago(job.available_at)) },
                 JobState::Parked => li.warn {
                     "Parked: its kind or key is paused. It was due " (time::ago(job.available_at))
                 },

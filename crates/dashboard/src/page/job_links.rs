@@ -46,7 +46,7 @@ pub fn tables(visit: &Visit, links: &Reading<JobLinks>) -> Markup {
 fn table(visit: &Visit, title: &str, needs: &str, links: &[JobLink]) -> Markup {
     let columns = [
         Column::Text("Job"),
-        Column::Text("Kind"),
+        Column::Wide("Kind"),
         Column::Wide("Queue"),
         Column::Text(needs),
         Column::Text("Dependency"),
@@ -68,7 +68,7 @@ fn row(visit: &Visit, link: &JobLink) -> Markup {
     let (state, class) = match link.state {
         DependencyState::Open => ("open", ""),
         DependencyState::Met => ("met", "good"),
-        DependencyState::Held => ("held by a dead job", "bad"),
+        DependencyState::Held => ("held", "bad"),
         _ => ("skipped", "warn"),
     };
     html! {
@@ -77,8 +77,9 @@ fn row(visit: &Visit, link: &JobLink) -> Markup {
                 a.id href=(address) { (link.job) }
                 @if let Some(state) = link.job_state { (workflow::state(state)) }
                 @if let Some(name) = &link.name { div.sub { (text::brief(name, MOST_NAME)) } }
+                @else if let Some(kind) = &link.kind { div.soft.narrow { (text::brief(kind, MOST_NAME)) } }
             }
-            td { @match &link.kind { Some(kind) => (text::brief(kind, MOST_NAME)), None => (time::none()) } }
+            td.wide { @match &link.kind { Some(kind) => (text::brief(kind, MOST_NAME)), None => (time::none()) } }
             td.wide { @if let Some(queue) = &link.queue { (text::brief(queue, MOST_NAME)) } }
             td { (graph::after(link.fires_on)) }
             td { (parts::badge(state, class)) }

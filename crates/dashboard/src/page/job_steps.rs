@@ -33,9 +33,10 @@ pub fn pause(steps: &Reading<Vec<StepRow>>) -> Markup {
         @if let Some(step) = open {
             @match step.kind {
                 StepKind::Wait => li.run {
-                    "Waits for the event " (text::brief(&step.name, MOST_NAME)) ", until " (time::ago(step.until))
+                    "Waits for the event " (text::brief(&step.name, MOST_NAME)) "; goes on without it "
+                    (time::ago(step.until))
                 },
-                _ => li.run { "Sleeps until " (time::ago(step.until)) ": " (text::brief(&step.name, MOST_NAME)) },
+                _ => li.run { "Sleeps (" (text::brief(&step.name, MOST_NAME)) "); goes on " (time::ago(step.until)) },
             }
         }
     }
@@ -70,7 +71,7 @@ fn row(visit: &Visit, job: &JobRow, step: &StepRow) -> Markup {
             th.long scope="row" { (text::brief(&step.name, MOST_NAME)) (parts::badge(name, class)) }
             td {
                 (time::ago(step.recorded_at))
-                @if step.is_open { div.sub { "until " (time::ago(step.until)) } }
+                @if step.is_open { div.sub { "ends " (time::ago(step.until)) } }
             }
             td.n.wide { (step.attempt) }
             td.word {
