@@ -1,7 +1,7 @@
 -- Jobs in all states, as workers leave them, and what they have counted.
 insert into reveille.queues (name, max_running_per_key) values ('billing', 1);
-insert into reveille.workers (id, host, pid, queues, slots, queue_slots, version)
-values (7001, 'web-1', 4242, array['mail', 'default'], 12, array[8, 4], '0.1.0');
+insert into reveille.workers (id, host, pid, queues, slots, queue_slots, version, applies_ends)
+values (7001, 'web-1', 4242, array['mail', 'default'], 12, array[8, 4], '0.1.0', true);
 insert into reveille.jobs (queue, kind, payload, key, tags, available_at, priority)
 select
     (array['mail', 'default', 'billing'])[1 + n % 3], (array['send_welcome', 'thumbnail', 'charge_card'])[1 + n % 3],
@@ -54,3 +54,61 @@ select
 from generate_series(6, 3000) as n, unnest(array['mail', 'default', 'billing']) as queue;
 select reveille.schedule(name => 'nightly', kind => 'build_report', cron => '0 3 * * *', time_zone => 'Europe/Berlin');
 select reveille.schedule(name => 'often', kind => 'refresh', every => interval '5 minutes');
+-- A workflow that is stalled: its job `load` is dead. One that runs, and one of more jobs than are drawn.
+select reveille.enqueue_workflow('onboard', '[
+    {"name": "extract", "kind": "extract"},
+    {"name": "load", "kind": "load", "after": ["extract"]},
+    {"name": "undo", "kind": "undo", "after": ["load"], "fires_on": "cancelled"},
+    {"name": "index", "kind": "index", "after": ["load"]},
+    {"name": "report", "kind": "report", "after": [
+        {"name": "extract", "fires_on": "any"}, {"name": "index", "fires_on": "any"}]}
+]', unique_key => 'customer 42', input => '{"customer": 42, "plan": "team"}');
+select reveille.enqueue_workflow('nightly', '[
+    {"name": "orders", "kind": "extract"}, {"name": "stock", "kind": "extract", "delay": "1 hour"},
+    {"name": "join", "kind": "join", "after": ["orders", "stock"]},
+    {"name": "alarm", "kind": "alarm", "after": ["join"], "fires_on": "dead"}
+]');
+select reveille.enqueue_workflow('invoices', (
+    select jsonb_agg(jsonb_build_object('name', n::text, 'kind', 'invoice')) from generate_series(1, 240) as n
+));
+with ended as (
+    delete from reveille.jobs where id = (select job from reveille.workflow_jobs where name = 'extract') returning *
+)
+insert into reveille.finished_jobs (
+    day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, outcome
+)
+select
+    extract(epoch from now())::bigint / 86400 % 32, id, queue, kind, payload, priority, 1, 0, 20, now(), now(),
+    'completed'
+from ended;
+insert into reveille.linked_ends (job, outcome, result, workflow)
+select job, 'completed', '{"rows": 1200}', workflow from reveille.workflow_jobs where name = 'extract';
+select reveille.apply_linked_ends();
+with ended as (
+    delete from reveille.jobs where id = (select job from reveille.workflow_jobs where name = 'load') returning *
+)
+insert into reveille.dead_jobs (
+    id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, errors, reason,
+    linked
+)
+select
+    id, queue, kind, payload, priority, 1, 1, 1, now(), now(),
+    jsonb_build_array(jsonb_build_object('at', now(), 'attempt', 1, 'reason', 'failed', 'error', 'row 7 has no id')),
+    'failed', true
+from ended;
+select reveille.note_end(job, 'dead') from reveille.workflow_jobs where name = 'load';
+select reveille.apply_linked_ends();
+-- The job that is skipped.
+select reveille.apply_linked_ends();
+-- A job that has recorded steps, and waits for an event.
+insert into reveille.jobs (kind, available_at) values ('checkout', now() + interval '30 days');
+insert into reveille.steps (job, name, kind, value, until, outcome, attempt, reserved_at)
+select
+    jobs.id, recorded.name, recorded.kind, recorded.value, recorded.until, recorded.outcome, 1, now()
+from reveille.jobs
+cross join (
+    values
+        ('charge', 'step', '{"charge": "ch_1"}'::jsonb, null::timestamptz, 'done'),
+        ('signed:7', 'wait', null, now() + interval '30 days', null)
+) as recorded (name, kind, value, until, outcome)
+where jobs.kind = 'checkout';

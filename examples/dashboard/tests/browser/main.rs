@@ -7,7 +7,7 @@ use browser::{Browser, Look};
 use site::{HOSTILE, Site};
 
 /// The pages, by the names of their pictures.
-const PAGES: [(&str, &str); 18] = [
+const PAGES: [(&str, &str); 24] = [
     ("overview", ""),
     ("queue", "queue?name=mail"),
     ("queue-week", "queue?name=mail&time=week"),
@@ -17,8 +17,14 @@ const PAGES: [(&str, &str); 18] = [
     ("job-running", "jobs/RUNNING"),
     ("job-dead", "jobs/DEAD"),
     ("job-completed", "jobs/COMPLETED"),
+    ("job-blocked", "jobs/BLOCKED"),
+    ("job-steps", "jobs/STEPPING"),
     ("job-edit", "jobs/DEAD/edit"),
     ("dead", "dead"),
+    ("workflows", "workflows"),
+    ("workflow-stalled", "workflows/1"),
+    ("workflow-running", "workflows/2"),
+    ("workflow-large", "workflows/3"),
     ("kinds", "kinds"),
     ("workers", "workers"),
     ("schedules", "schedules"),
@@ -121,6 +127,27 @@ async fn a_queue_is_paused_set_and_resumed_by_clicks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_is_followed_repaired_and_cancelled_by_clicks() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.open(&site.page("workflows?state=stalled")).await;
+    browser.click("onboard").await;
+    browser.find(".graph a.dead").await;
+    browser.find("#state.live").await;
+    // The drawing follows what happens to a job.
+    site.id("update reveille.workflow_jobs set outcome = 'cancelled' where name = 'load' returning job").await;
+    browser.find(".graph a.cancelled").await;
+    site.id("update reveille.workflow_jobs set outcome = 'dead' where name = 'load' returning job").await;
+    browser.find(".graph a.dead").await;
+    browser.click("Revive dead jobs").await;
+    browser.wait_for("1 dead job revived.").await;
+    browser.click("Cancel…").await;
+    browser.click("Cancel the workflow").await;
+    browser.wait_for("is being cancelled").await;
+    assert_eq!(site.text("select state from reveille.workflows where id = 1").await, "cancelling");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_action_works_without_script() {
     let (site, browser) = (Site::start().await, Browser::without_script().await);
     site.log_in(&browser, "ada", "lovelace").await;
@@ -128,6 +155,10 @@ async fn every_action_works_without_script() {
     browser.find(&format!("a[href$='jobs/{}']", site.dead)).await.click().await.unwrap();
     browser.click("Revive").await;
     browser.wait_for("is revived").await;
+    browser.open(&site.page("workflows/1")).await;
+    browser.click("Cancel…").await;
+    browser.click("Cancel the workflow").await;
+    browser.wait_for("is being cancelled").await;
     browser.open(&site.page("queue?name=mail")).await;
     browser.click("Pause").await;
     browser.wait_for("The queue is paused").await;
@@ -181,8 +212,9 @@ async fn text_from_jobs_runs_no_script_and_makes_no_markup() {
     let (site, browser) = (Site::start().await, Browser::start().await);
     site.log_in(&browser, "ada", "lovelace").await;
     let id = site.enqueue_hostile().await;
-    for page in ["".to_owned(), "jobs".to_owned(), format!("jobs/{id}"), "kinds".to_owned(), format!("jobs/{id}/edit")]
-    {
+    let workflow = site.enqueue_hostile_workflow().await;
+    let of_ids = [format!("jobs/{id}"), format!("jobs/{id}/edit"), format!("workflows/{workflow}")];
+    for page in ["", "jobs", "kinds", "workflows"].map(str::to_owned).into_iter().chain(of_ids) {
         browser.open(&site.page(&page)).await;
         browser.find("main h1").await;
         assert!(!browser.has("main img, main script, main iframe").await, "{page}");

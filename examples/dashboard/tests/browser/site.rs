@@ -29,6 +29,9 @@ pub struct Site {
     pub running: i64,
     pub dead: i64,
     pub completed: i64,
+    /// A blocked job of the workflow 1, and a job with steps.
+    pub blocked: i64,
+    pub stepping: i64,
     _server: Server,
 }
 
@@ -46,11 +49,24 @@ impl Site {
         // The streams of this application end with the connections.
         let application = application(database.clone(), std::future::pending());
         let serving = serve(listener, application.clone(), stop.clone());
-        let mut site =
-            Site { database, address, application, stop, serving, running: 0, dead: 0, completed: 0, _server: server };
+        let mut site = Site {
+            database,
+            address,
+            application,
+            stop,
+            serving,
+            running: 0,
+            dead: 0,
+            completed: 0,
+            blocked: 0,
+            stepping: 0,
+            _server: server,
+        };
         site.running = site.id("select id from reveille.jobs where reserved_at is not null limit 1").await;
         site.dead = site.id("select id from reveille.dead_jobs where kind = 'send_welcome' limit 1").await;
         site.completed = site.id("select id from reveille.finished_jobs where result is not null limit 1").await;
+        site.blocked = site.id("select job from reveille.workflow_jobs where name = 'report'").await;
+        site.stepping = site.id("select id from reveille.jobs where kind = 'checkout'").await;
         site
     }
 
@@ -59,7 +75,9 @@ impl Site {
         let path = path
             .replace("RUNNING", &self.running.to_string())
             .replace("DEAD", &self.dead.to_string())
-            .replace("COMPLETED", &self.completed.to_string());
+            .replace("COMPLETED", &self.completed.to_string())
+            .replace("BLOCKED", &self.blocked.to_string())
+            .replace("STEPPING", &self.stepping.to_string());
         let slash = if path.is_empty() { "" } else { "/" };
         format!("http://{}/ops/jobs{slash}{path}", self.address)
     }
@@ -86,6 +104,18 @@ impl Site {
              jsonb_build_object('{text}', '{text}'), '{text}', now() + interval '1 hour', 1, 1, \
              jsonb_build_array(jsonb_build_object('at', now(), 'attempt', 1, 'error', '{text}')), \
              to_jsonb('{text}'::text)) returning id"
+        ))
+        .await
+    }
+
+    /// Enqueues a workflow with markup in each of its texts.
+    pub async fn enqueue_hostile_workflow(&self) -> i64 {
+        let text = HOSTILE.replace('\'', "''");
+        self.id(&format!(
+            "select reveille.enqueue_workflow(left('{text}', 128), jsonb_build_array(jsonb_build_object('name', \
+             left('{text}', 128), 'kind', left('{text}', 128)), jsonb_build_object('name', 'next', 'kind', 'k', \
+             'after', jsonb_build_array(left('{text}', 128)))), unique_key => '{text}', \
+             input => to_jsonb('{text}'::text))"
         ))
         .await
     }
