@@ -15,9 +15,10 @@ pub fn count(n: impl TryInto<u64>) -> String {
     grouped
 }
 
-/// Writes a count, and marks an estimate with `~`. Counts up to 10,000 are exact even among estimates.
+/// Writes a count of a queue's jobs, and marks an estimate with `~`. However many queues there are, a queue's jobs are
+/// counted up to 100, so such a count is exact even if the queue's other count is an estimate.
 pub fn about(n: u64, is_estimate: bool) -> String {
-    if is_estimate && n > 10_000 { format!("~{}", count(n)) } else { count(n) }
+    if is_estimate && n > 100 { format!("~{}", count(n)) } else { count(n) }
 }
 
 /// Writes a rate per second: `0`, `0.25/s`, `12/s`.
@@ -63,7 +64,7 @@ mod tests {
     fn counts_have_groups_of_three_digits() {
         let written = [0, 7, 999, 1000, 123_456, 1_234_567].map(|n: u64| count(n));
         assert_eq!(written, ["0", "7", "999", "1,000", "123,456", "1,234,567"]);
-        assert_eq!([about(9_999, true), about(10_001, true), about(10_001, false)], ["9,999", "~10,001", "10,001"]);
+        assert_eq!([about(99, true), about(9_999, true), about(10_001, false)], ["99", "~9,999", "10,001"]);
     }
 
     #[test]

@@ -288,7 +288,8 @@ fn draw_finding(finding: &Finding) -> Markup {
 
 fn figures(visit: &Visit, sums: &Sums) -> Markup {
     let jobs = |state: &str| Some(visit.to(&format!("jobs?state={state}")));
-    let about = |n| number::about(n, sums.estimated);
+    // Of all queues together, also a small number of ready or delayed jobs may be an estimate.
+    let about = |n: u64| format!("{}{}", if sums.estimated && n > 0 { "~" } else { "" }, number::count(n));
     html! {
         dl.figures {
             (parts::figure("Ready", &about(sums.ready), jobs("ready"), ""))

@@ -48,6 +48,21 @@ async fn of_many_queues_those_in_trouble_come_first_and_all_have_a_page() {
 }
 
 #[tokio::test]
+async fn an_estimate_is_marked_however_small_it_is() {
+    let database = with_many_queues().await;
+    let browser = Browser::of(&database);
+    assert!(!browser.page("").await.contains(">~"));
+    // Of 250 queues, each is counted up to 400 jobs.
+    database.run("insert into reveille.jobs (queue, kind) select 'q000', 'k' from generate_series(1, 600)").await;
+    let browser = Browser::of(&database);
+    let overview = browser.page("").await;
+    let row = overview.split("data-key=\"q000\"").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(row.contains(">~"), "{row}");
+    assert!(browser.page("queue?name=q000").await.contains(">~"));
+    assert!(!browser.page("queue?name=q001").await.contains(">~"));
+}
+
+#[tokio::test]
 async fn a_queue_among_many_is_found_by_a_part_of_its_name() {
     let database = with_many_queues().await;
     let browser = Browser::of(&database);
