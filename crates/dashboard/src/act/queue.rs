@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use reveille::admin::{QueueSettings, Record, RemovedQueue};
 
 use crate::access::Right;
+use crate::draw::shell::{self, Section};
 use crate::draw::{parts, text};
 use crate::guard::Refusal;
 use crate::posted::Posted;
+use crate::serve::Page;
 use crate::visit::Visit;
+
+/// The number of characters of a wrong value that the form shows again.
+const LONGEST_TYPED: usize = 256;
 
 /// A setting of a queue, as a field of the form.
 pub struct Setting {
@@ -77,6 +83,18 @@ impl Setting {
         }
     }
 
+    /// Returns the value that a visitor has typed, as it stands in the form. A field that the visitor has left alone
+    /// has the present value, which somebody else may have changed.
+    fn typed(&self, form: &Posted, now: &str) -> String {
+        let value = form.value(self.column);
+        let typed = match self.sort {
+            Sort::Flag(_) => value.map_or("no", |_| "yes"),
+            _ => value.unwrap_or_default(),
+        };
+        let is_unchanged = form.value(&self.before()).is_some_and(|before| before == typed.trim());
+        if is_unchanged { now.to_owned() } else { typed.chars().take(LONGEST_TYPED).collect() }
+    }
+
     /// True if upkeep deletes dead jobs by this setting.
     fn deletes_dead_jobs(&self) -> bool {
         self.column == "dead_retention"
@@ -102,7 +120,7 @@ impl Setting {
             Some(before) if before == written => return Ok(settings),
             Some(before) if before != now => {
                 let problem = format!("{}: somebody has changed this to {now:?} meanwhile.", self.label);
-                return Err(refused(format!("{problem} Load the page again.")));
+                return Err(refused(format!("{problem} Save again to change it all the same.")));
             }
             _ => {}
         }
@@ -128,12 +146,11 @@ impl Setting {
 }
 
 fn refused(problem: String) -> Refusal {
-    let text = format!("{problem} Nothing was changed. Go back to the form to correct it.");
-    Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, text)
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{problem} Nothing was changed."))
 }
 
-/// Draws the settings as a form.
-pub fn form(visit: &Visit, name: &str, settings: Option<&Record>) -> Markup {
+/// Draws the settings as a form. `typed` is the form as a visitor has sent it, if its values are to be corrected.
+pub fn form(visit: &Visit, name: &str, settings: Option<&Record>, typed: Option<&Posted>) -> Markup {
     html! {
         form.fields method="post" action=(visit.to("queue/settings")) data-keep {
             (parts::signature(visit, "queue/settings"))
@@ -141,6 +158,7 @@ pub fn form(visit: &Visit, name: &str, settings: Option<&Record>) -> Markup {
             @for setting in &SETTINGS {
                 @let shown = setting.shown(settings);
                 input type="hidden" name=(setting.before()) value=(shown);
+                @let shown = typed.map_or_else(|| shown.clone(), |typed| setting.typed(typed, &shown));
                 @match setting.sort {
                     Sort::Flag(_) => label.flag {
                         input type="checkbox" name=(setting.column) value="yes" checked[shown == "yes"];
@@ -195,14 +213,40 @@ pub async fn settings(posted: Posted) -> Result<Response, Refusal> {
     posted.visit.must(Right::Settings)?;
     let name = queue(&posted)?;
     let now = posted.visit.admin().queue_settings(name).await?;
-    let settings = SETTINGS.iter().try_fold(QueueSettings::new(), |settings, setting| {
-        setting.read(settings, &posted, &setting.shown(now.as_ref()))
-    })?;
+    match save(&posted, name, now.as_ref()).await {
+        Err(refusal) if refusal.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            Ok(again(&posted, name, now.as_ref(), &refusal))
+        }
+        answer => answer,
+    }
+}
+
+/// Shows the form again as it was filled in, with what is wrong with it.
+fn again(posted: &Posted, name: &str, now: Option<&Record>, refusal: &Refusal) -> Response {
+    let visit = &posted.visit;
+    let body = html! {
+        div data-still {
+            div.bar {
+                h1 { "Settings of queue " (text::line(name)) }
+                a.act href=(visit.to(&format!("queue?name={}", text::in_query(name)))) { "The queue" }
+            }
+            (parts::problem(&refusal.reason))
+            (form(visit, name, now, Some(posted)))
+        }
+    };
+    let page = Page { title: name.to_owned(), section: Section::Overview, body };
+    (refusal.status, shell::page(visit, &page)).into_response()
+}
+
+async fn save(posted: &Posted, name: &str, now: Option<&Record>) -> Result<Response, Refusal> {
+    let settings = SETTINGS
+        .iter()
+        .try_fold(QueueSettings::new(), |settings, setting| setting.read(settings, posted, &setting.shown(now)))?;
     if settings == QueueSettings::new() {
-        return Ok(done(&posted, name, "No setting was changed."));
+        return Ok(done(posted, name, "No setting was changed."));
     }
     posted.visit.operator()?.set_queue(name, settings).await?;
-    Ok(done(&posted, name, "The settings are saved. Workers obey them from their next claim on."))
+    Ok(done(posted, name, "The settings are saved. Workers obey them from their next claim on."))
 }
 
 pub async fn remove(posted: Posted) -> Result<Response, Refusal> {

@@ -219,7 +219,7 @@ async fn settings(visit: &Visit, name: &str) -> Markup {
     parts::reading(&settings, |settings| {
         html! {
             h2 { "Settings" }
-            @if visit.may(Right::Settings) { (crate::act::queue::form(visit, name, settings.as_ref())) }
+            @if visit.may(Right::Settings) { (crate::act::queue::form(visit, name, settings.as_ref(), None)) }
             @else { (shown_settings(settings.as_ref())) }
         }
     })

@@ -58,6 +58,31 @@ async fn settings_that_somebody_else_has_changed_stay() {
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.body.contains("somebody has changed this to &quot;1&quot; meanwhile"), "{}", refused.body);
     assert_eq!(database.value(set).await, true);
+    let again = shown(&refused.body, "../queue/settings");
+    let saved = post(&site, "/queue/settings", &with(&again, &[])).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    assert_eq!(database.value("select max_running = 5 and retention = '2 days' from reveille.queues").await, true);
+}
+
+#[tokio::test]
+async fn a_wrong_setting_is_shown_again_with_what_is_wrong_and_what_was_typed() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, max_running) values ('mail', 3)").await;
+    let site = site(&database);
+    let form = shown(&get(&site, "/queue?name=mail").await.body, "queue/settings");
+    let wrong = [("max_running", "seven"), ("retention", "2days"), ("ordered", "yes")];
+    let refused = post(&site, "/queue/settings", &with(&form, &wrong)).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains("is no whole number. Nothing was changed."), "{}", refused.body);
+    assert!(refused.body.contains("<nav") && refused.body.contains("../queue?name=mail\""), "{}", refused.body);
+    let again = shown(&refused.body, "../queue/settings");
+    for (name, value) in wrong {
+        assert!(again.contains(&(name.to_owned(), value.to_owned())), "{name}: {again:?}");
+    }
+    let saved = post(&site, "/queue/settings", &with(&again, &[("max_running", "7")])).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    let set = "select max_running = 7 and retention = '2 days' and ordered from reveille.queues";
+    assert_eq!(database.value(set).await, true);
 }
 
 #[tokio::test]
