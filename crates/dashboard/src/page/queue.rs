@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use maud::{Markup, html};
-use reveille::admin::{Filter, Record, Sort};
+use reveille::admin::{Filter, Record, Sort, StateFilter};
 use reveille::job::JobState;
 
 use super::jobs;
@@ -48,6 +48,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
         (charts(&visit, &name).await)
         (running(&visit, &name).await)
         (waiting(&visit, &name).await)
+        (failing(&visit, &name).await)
         (keys(&visit, &name).await)
         (settings(&visit, &name).await)
     };
@@ -82,6 +83,8 @@ async fn head(visit: &Visit, name: &str) -> Markup {
 fn figures(visit: &Visit, queue: &Queue) -> Markup {
     let name = text::in_query(&queue.queue);
     let jobs = |state: &str| Some(visit.to(&format!("jobs?state={state}&queue={name}")));
+    // The groups of dead jobs have their errors.
+    let dead = visit.to(&format!("dead?queue={name}"));
     let about = |n| number::about(n, queue.estimated);
     let rate = number::rate(queue.completed_last_minute as f64 / 60.0);
     let failed = number::rate(queue.failed_last_minute as f64 / 60.0);
@@ -92,7 +95,7 @@ fn figures(visit: &Visit, queue: &Queue) -> Markup {
             (parts::figure("Delayed", &about(queue.delayed), jobs("delayed"), ""))
             @if queue.parked > 0 { (parts::figure("Parked", &number::count(queue.parked), jobs("parked"), "warn")) }
             @if queue.blocked > 0 { (parts::figure("Blocked", &number::count(queue.blocked), jobs("blocked"), "")) }
-            (parts::figure("Dead", &number::count(queue.dead), jobs("dead"), if queue.dead > 0 { "bad" } else { "" }))
+            (parts::figure("Dead", &number::count(queue.dead), Some(dead), if queue.dead > 0 { "bad" } else { "" }))
             (parts::figure("Oldest ready", &queue.oldest_ready_seconds.map_or("–".into(), number::seconds), None, ""))
             (parts::figure("Completed", &rate, jobs("completed"), ""))
             (parts::figure("Failed", &failed, jobs("failing"), if queue.failed_last_minute > 0 { "warn" } else { "" }))
@@ -160,26 +163,39 @@ fn starts(rows: &[Record], seconds: u64, bars: u32) -> Vec<SystemTime> {
 
 async fn running(visit: &Visit, name: &str) -> Markup {
     let filter = Filter::new().queue(name).state(JobState::Running);
-    list(visit, name, "Running jobs", "running", filter, Sort::Id).await
+    list(visit, name, "Running jobs", "running", filter, Sort::Id).await.unwrap_or_else(|| none("Running jobs"))
 }
 
 async fn waiting(visit: &Visit, name: &str) -> Markup {
-    list(visit, name, "Next jobs", "ready", Filter::new().queue(name).state(JobState::Ready), Sort::Due).await
+    let filter = Filter::new().queue(name).state(JobState::Ready);
+    list(visit, name, "Next jobs", "ready", filter, Sort::Due).await.unwrap_or_else(|| none("Next jobs"))
 }
 
-async fn list(visit: &Visit, name: &str, title: &str, state: &str, filter: Filter, sort: Sort) -> Markup {
+/// Draws the jobs that wait for a retry, with their errors, if there are any.
+async fn failing(visit: &Visit, name: &str) -> Markup {
+    let filter = Filter::new().queue(name).state(StateFilter::Failing);
+    list(visit, name, "Jobs that wait for a retry", "failing", filter, Sort::Id).await.unwrap_or_default()
+}
+
+fn none(title: &str) -> Markup {
+    html! { h2 { (title) } p.empty { "None." } }
+}
+
+/// Draws the first jobs that pass a filter. Returns `None` if none does.
+async fn list(visit: &Visit, name: &str, title: &str, state: &str, filter: Filter, sort: Sort) -> Option<Markup> {
     let page = visit
         .read(format!("first {state} {name}"), move |admin| async move {
             admin.page(&filter, sort, JOBS, None, WITHIN).await
         })
         .await;
+    let is_empty = page.value().is_ok_and(|page| page.jobs.is_empty());
     let all = visit.to(&format!("jobs?state={state}&queue={}", text::in_query(name)));
-    html! {
-        div.bar { h2 { (title) } a href=(all) { "All" } }
-        (parts::reading(&page, |page| html! {
-            @if page.jobs.is_empty() { p.empty { "None." } } @else { (jobs::table(visit, title, &page.jobs)) }
-        }))
-    }
+    (!is_empty).then(|| {
+        html! {
+            div.bar { h2 { (title) } a href=(all) { "All" } }
+            (parts::reading(&page, |page| jobs::table(visit, title, &page.jobs)))
+        }
+    })
 }
 
 async fn keys(visit: &Visit, name: &str) -> Markup {

@@ -51,3 +51,15 @@ async fn a_cancel_that_came_too_late_is_recorded_as_no_change() {
     let actions = Browser::of(&database).page("actions").await;
     assert!(actions.contains("no change") && actions.contains("it had finished"), "{actions}");
 }
+
+#[tokio::test]
+async fn the_page_of_a_queue_lists_errors_and_leads_to_those_of_dead_jobs() {
+    let database = database().await;
+    let failing = "insert into reveille.jobs (queue, kind, available_at, attempts, failures, errors)
+        values ('mail', 'k', now() + interval '1 hour', 1, 1, '[{\"error\": \"451 greylisted\"}]')";
+    database.run(failing).await;
+    let page = Browser::of(&database).page("queue?name=mail").await;
+    assert!(page.contains("Jobs that wait for a retry") && page.contains("451 greylisted"), "{page}");
+    assert!(page.contains("dead?queue=mail\""), "{page}");
+    assert!(!Browser::of(&database).page("queue?name=other").await.contains("Jobs that wait for a retry"));
+}
