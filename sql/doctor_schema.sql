@@ -99,6 +99,11 @@ expected (name, made_by) as (
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('actions_pkey', 'alter table reveille.actions add primary key (id)'),
         (
+            'actions_by_target',
+            'create index concurrently actions_by_target on reveille.actions (target, id) '
+            'where not (target ? ''filter'')'
+        ),
+        (
             'actions_by_request',
             'create unique index concurrently actions_by_request on reveille.actions (request) '
             'where request is not null'

@@ -26,6 +26,15 @@ pub enum ActionState {
     Interrupted,
 }
 
+/// Chooses actions: an action passes if it meets all conditions. A new filter has no condition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use]
+pub struct ActionFilter {
+    actor: Option<String>,
+    source: Option<String>,
+    action: Option<String>,
+}
+
 /// A row of the view `action_status`: a change by a named actor, or a run over many jobs.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -133,33 +142,53 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn actions(&self, before: Option<i64>, limit: u32) -> Result<Vec<ActionRow>> {
-        let sql = as_bytes!(
-            "select to_jsonb(v) as record from reveille.action_status as v
-            where $1::bigint is null or id < $1 order by id desc limit $2"
-        );
-        let rows = self.read("list actions", sql, &[(&before, Type::INT8), (&i64::from(limit), Type::INT8)]).await?;
-        records(&rows)?.into_iter().map(ActionRow::from_record).collect()
+        self.actions_by(&ActionFilter::new(), before, limit).await
     }
 
-    /// Lists actions as [`Admin::actions`] does, but only those of one actor and source.
+    /// Lists actions as [`Admin::actions`] does, but only those that pass the filter. The server reads all of the later
+    /// actions to find them.
     ///
     /// # Errors
     /// The server's error.
-    pub async fn actions_of(
-        &self,
-        actor: &str,
-        source: &str,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<ActionRow>> {
+    pub async fn actions_by(&self, filter: &ActionFilter, before: Option<i64>, limit: u32) -> Result<Vec<ActionRow>> {
         let sql = as_bytes!(
             "select to_jsonb(v) as record from reveille.action_status as v
-            where actor = $3 and source = $4 and ($1::bigint is null or id < $1) order by id desc limit $2"
+            where ($1::bigint is null or id < $1) and ($3::text is null or actor = $3)
+                and ($4::text is null or source = $4) and ($5::text is null or action = $5)
+            order by id desc limit $2"
         );
         let limit = i64::from(limit);
-        let params: [Param<'_>; 4] =
-            [(&before, Type::INT8), (&limit, Type::INT8), (&actor, Type::TEXT), (&source, Type::TEXT)];
+        let params: [Param<'_>; 5] = [
+            (&before, Type::INT8),
+            (&limit, Type::INT8),
+            (&filter.actor, Type::TEXT),
+            (&filter.source, Type::TEXT),
+            (&filter.action, Type::TEXT),
+        ];
         let rows = self.read("list actions", sql, &params).await?;
+        records(&rows)?.into_iter().map(ActionRow::from_record).collect()
+    }
+
+    /// Lists the latest changes of one job alone, newest first. Runs over many jobs are not among them.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn actions_on_job(&self, id: i64, limit: u32) -> Result<Vec<ActionRow>> {
+        self.actions_on(json!({"job": id}), limit).await
+    }
+
+    /// Lists the latest changes of one workflow, newest first.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn actions_on_workflow(&self, id: i64, limit: u32) -> Result<Vec<ActionRow>> {
+        self.actions_on(json!({"workflow": id}), limit).await
+    }
+
+    async fn actions_on(&self, target: Value, limit: u32) -> Result<Vec<ActionRow>> {
+        let sql = as_bytes!(include_str!("../../sql/actions_on.sql"));
+        let limit = i64::from(limit);
+        let rows = self.read("list actions", sql, &[(&target, Type::JSONB), (&limit, Type::INT8)]).await?;
         records(&rows)?.into_iter().map(ActionRow::from_record).collect()
     }
 
@@ -203,5 +232,30 @@ impl Admin {
         let params = &[(&id as _, Type::INT8), (&by as _, Type::JSONB)];
         let rows = self.query(what, include_str!("../../sql/stop_run.sql"), params).await;
         rows.map(|rows| !rows.is_empty()).map_err(|error| Admin::not_recorded(what, error))
+    }
+}
+
+impl ActionFilter {
+    /// Returns a filter that chooses all actions.
+    pub fn new() -> ActionFilter {
+        ActionFilter::default()
+    }
+
+    /// Chooses only actions by this person or program.
+    pub fn actor(mut self, actor: impl Into<String>) -> ActionFilter {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Chooses only actions that came by this way, such as `dashboard`.
+    pub fn source(mut self, source: impl Into<String>) -> ActionFilter {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Chooses only actions of this name, such as `cancel`.
+    pub fn action(mut self, action: impl Into<String>) -> ActionFilter {
+        self.action = Some(action.into());
+        self
     }
 }

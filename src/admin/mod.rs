@@ -68,7 +68,7 @@ mod workflows;
 
 use actor::Actor;
 
-pub use actions::{ActionRow, ActionState};
+pub use actions::{ActionFilter, ActionRow, ActionState};
 pub use bulk::{Bulk, BulkAction, BulkResult, JobCount, RefusedJob, Start};
 pub use edit::{Edited, JobEdit};
 pub use filter::{Filter, REASONS, StateFilter};

@@ -3691,7 +3691,7 @@ COMMENT ON COLUMN reveille.action_status.actor IS 'The person or program that ac
 
 COMMENT ON COLUMN reveille.action_status.source IS 'The way by which the actor acted, such as `command` or `dashboard`.';
 
-COMMENT ON COLUMN reveille.action_status.action IS 'The action: `retry`, `cancel`, `revive`, `purge`, `run_again`, `edit`, `enqueue`, `pause`, `resume`, `set_queue`, `remove_queue`, `stop_worker`, `set_slots`, `schedule`, `unschedule`, `pause_schedule`, `resume_schedule`, `trigger_schedule` or `prune`.';
+COMMENT ON COLUMN reveille.action_status.action IS 'The action: `retry`, `cancel`, `revive`, `purge`, `run_again`, `edit`, `enqueue`, `pause`, `resume`, `set_queue`, `remove_queue`, `stop_worker`, `set_slots`, `schedule`, `unschedule`, `pause_schedule`, `resume_schedule`, `trigger_schedule`, `cancel_workflow`, `retry_workflow` or `prune`.';
 
 COMMENT ON COLUMN reveille.action_status.target IS 'The thing that was acted on, such as `{"job": 7}`, `{"queue": "mail"}` or `{"filter": {"kind": "charge"}}`. In place of a payload there is its hash.';
 
@@ -6153,6 +6153,8 @@ ALTER TABLE ONLY reveille.workflows
     ADD CONSTRAINT workflows_pkey PRIMARY KEY (id);
 
 CREATE UNIQUE INDEX actions_by_request ON reveille.actions USING btree (request) WHERE (request IS NOT NULL);
+
+CREATE INDEX actions_by_target ON reveille.actions USING btree (target, id) WHERE (NOT (target ? 'filter'::text));
 
 CREATE INDEX blocked_jobs_by_queue ON reveille.blocked_jobs USING btree (queue, id);
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use reveille::admin::{
-    ActionState, Admin, BulkAction, Cancelled, Edited, Filter, JobEdit, QueueSettings, RemovedQueue, Retried, RunAgain,
-    Start,
+    ActionFilter, ActionState, Admin, BulkAction, Cancelled, Edited, Filter, JobEdit, QueueSettings, RemovedQueue,
+    Retried, RunAgain, Start,
 };
 use reveille::job::{JobState, NewJob, Payload, Priority};
 use reveille::schedule::Schedule;
@@ -517,6 +517,27 @@ async fn actions_are_listed_by_pages_newest_first() {
     let first = ids(alice.actions(None, 2).await.unwrap());
     assert_eq!(first, [5, 4]);
     assert_eq!(ids(alice.actions(Some(4), 10).await.unwrap()), [3, 2, 1]);
+}
+
+#[tokio::test]
+async fn actions_are_found_by_who_what_and_on_what() {
+    let database = database().await;
+    let alice = alice(&database);
+    alice.cancel(1).await.unwrap();
+    alice.pause("mail").await.unwrap();
+    alice.cancel_workflow(1).await.unwrap();
+    let bob = database.admin().acting_as("bob", "test").unwrap();
+    bob.cancel(1).await.unwrap();
+    bob.retry(12).await.unwrap();
+    let ids = |rows: Vec<reveille::admin::ActionRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    let by = async |filter: ActionFilter| ids(alice.actions_by(&filter, None, 10).await.unwrap());
+    assert_eq!(by(ActionFilter::new().actor("bob")).await, [5, 4]);
+    assert_eq!(by(ActionFilter::new().action("cancel")).await, [4, 1]);
+    assert_eq!(by(ActionFilter::new().actor("bob").action("cancel").source("test")).await, [4]);
+    assert_eq!(by(ActionFilter::new().source("elsewhere")).await, [0; 0]);
+    assert_eq!(ids(alice.actions_on_job(1, 10).await.unwrap()), [4, 1]);
+    assert_eq!(ids(alice.actions_on_job(1, 1).await.unwrap()), [4]);
+    assert_eq!(ids(alice.actions_on_workflow(1, 10).await.unwrap()), [3]);
 }
 
 #[tokio::test]

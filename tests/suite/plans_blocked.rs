@@ -13,6 +13,8 @@ const FILL: &str = "alter table reveille.blocked_jobs set (autovacuum_enabled = 
     insert into reveille.workflows (name, state) select 'w' || n % 10, 'completed' from generate_series(1, 30000) as n;
     insert into reveille.workflow_jobs (job, workflow, name)
     select n, 1, lpad(n::text, 5, '0') from generate_series(1, 30000) as n;
+    insert into reveille.actions (actor, source, action, target)
+    select 'ada', 'test', 'cancel', jsonb_build_object('job', n) from generate_series(1, 20000) as n;
     insert into reveille.steps (job, name, value, outcome, attempt, reserved_at)
     select n / 10, n::text, '1', 'done', 1, now() from generate_series(1, 30000) as n;
     insert into reveille.dependencies (waiter, on_job, label, fires_on, state)
@@ -39,6 +41,7 @@ fn statements() -> Vec<(String, i64)> {
     // The rows of 200 jobs, for each the rows of blocked_jobs and jobs, and 100 prerequisites twice.
     all.push((filled("workflow_jobs", &["1", "'29900'", "200"]), 1500));
     all.push((filled("workflow_results", &["array[7, 30000]", "2000"]), 2));
+    all.push((filled("actions_on", &[r#"'{"job": 7}'::jsonb"#, "10"]), 2));
     // The first 1,000 prerequisites, twice.
     all.push((filled("job", &["30000"]), 2100));
     // Up to 20 jobs at each side: the row of the dependency, and the rows of the job. One job has a workflow.
@@ -63,7 +66,9 @@ async fn no_list_of_blocked_jobs_or_workflows_reads_a_whole_table() {
         let read = async || {
             let read = "select coalesce(sum(seq_tup_read), 0)::bigint, coalesce(sum(idx_tup_fetch), 0)::bigint
                 from pg_stat_xact_user_tables
-                where relname in ('jobs', 'blocked_jobs', 'workflows', 'workflow_jobs', 'dependencies', 'steps')
+                where relname in (
+                        'jobs', 'blocked_jobs', 'workflows', 'workflow_jobs', 'dependencies', 'steps', 'actions'
+                    )
                     or relname like 'dead_jobs%' or relname like 'finished_jobs%'";
             let row = client.query_one(read, &[]).await.unwrap();
             (row.get::<_, i64>(0), row.get::<_, i64>(1))

@@ -2,19 +2,46 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
-use reveille::admin::{ActionRow, ActionState};
+use reveille::admin::{ActionFilter, ActionRow, ActionState};
 use serde_json::Value;
 
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{number, text, time};
 use crate::guard::Refusal;
-use crate::job_filter::{may_match_error, may_match_payload};
+use crate::job_filter::{address, may_match_error, may_match_payload};
+use crate::readings::Reading;
 use crate::serve::{self, Page};
 use crate::visit::{SOURCE, Visit};
 
 /// The number of actions on a page.
 const ACTIONS: u32 = 50;
+/// The number of changes that the page of a job or a workflow lists.
+pub const LATEST: u32 = 10;
+/// The names of actions.
+const ACTS: [&str; 21] = [
+    "cancel",
+    "retry",
+    "revive",
+    "purge",
+    "run_again",
+    "edit",
+    "enqueue",
+    "cancel_workflow",
+    "retry_workflow",
+    "pause",
+    "resume",
+    "set_queue",
+    "remove_queue",
+    "stop_worker",
+    "set_slots",
+    "schedule",
+    "unschedule",
+    "pause_schedule",
+    "resume_schedule",
+    "trigger_schedule",
+    "prune",
+];
 /// What stands in place of an error that may not be shown.
 const HIDDEN: &str = "(hidden)";
 
@@ -24,32 +51,83 @@ pub async fn show(visit: Visit) -> Result<Response, Refusal> {
 
 async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let before = visit.param("before").and_then(|before| before.parse::<i64>().ok());
-    let own = visit.viewer.queues.as_ref().map(|_| visit.actor());
-    let actions = visit
-        .read(format!("actions of {own:?} before {before:?}"), move |admin| async move {
-            match own {
-                // Others may have done much since, which this visitor does not see.
-                Some(own) => admin.actions_of(&own, SOURCE, before, ACTIONS).await,
-                None => admin.actions(before, ACTIONS).await,
-            }
-        })
-        .await;
+    let fields: Vec<_> = ["who", "what"].into_iter().filter_map(|name| Some((name, visit.name_in(name)?))).collect();
+    let filter = filter(&visit, &fields);
+    let name = format!("actions {filter:?} before {before:?}");
+    let actions = visit.read(name, move |admin| async move { admin.actions_by(&filter, before, ACTIONS).await }).await;
     let body = html! {
         h1 { "Actions" }
         p.hint { "Changes by the dashboard and the command, kept for 90 days." }
+        (form(&visit, &fields))
         (parts::reading(&actions, |actions| html! {
             @let seen = actions.iter().filter(|action| may_see(&visit, action)).collect::<Vec<_>>();
-            @if seen.is_empty() { p.empty { "Nothing was done here." } }
-            @else { (table(&visit, &seen)) }
+            @if !seen.is_empty() { (table(&visit, &seen)) }
+            @else if fields.is_empty() { p.empty { "Nothing was done here." } }
+            @else { p.empty { "No action passes the filter." } }
             div.bar {
-                @if before.is_some() { a.act href=(visit.to("actions")) { "Newest" } }
+                @if before.is_some() { a.act href=(visit.to(&address("actions", &fields, &[]))) { "Newest" } }
                 @if let Some(last) = actions.last().filter(|_| actions.len() as u32 == ACTIONS) {
-                    a.act href=(visit.to(&format!("actions?before={}", last.id))) { "Next" }
+                    @let next = address("actions", &fields, &[("before", &last.id.to_string())]);
+                    a.act href=(visit.to(&next)) { "Next" }
                 }
             }
         }))
     };
     Ok(Page { title: "Actions".into(), section: Section::Actions, body })
+}
+
+/// Returns the filter that the address asks for. A visitor of some queues sees what they did themselves.
+fn filter(visit: &Visit, fields: &[(&'static str, String)]) -> ActionFilter {
+    let mut filter = ActionFilter::new();
+    for (name, value) in fields {
+        filter = if *name == "who" { filter.actor(value) } else { filter.action(value) };
+    }
+    match visit.viewer.queues {
+        // Others may have done much since, which this visitor does not see.
+        Some(_) => filter.actor(visit.actor()).source(SOURCE),
+        None => filter,
+    }
+}
+
+fn form(visit: &Visit, fields: &[(&'static str, String)]) -> Markup {
+    let value = |name: &str| fields.iter().find(|(field, _)| *field == name).map_or("", |(_, value)| value.as_str());
+    html! {
+        form.fields method="get" action=(visit.to("actions")) data-keep {
+            @if visit.viewer.queues.is_none() {
+                label { "Who" input name="who" value=(value("who")) autocomplete="off" data-filter; }
+            }
+            label {
+                "What"
+                select name="what" {
+                    option value="" { "any" }
+                    @for name in ACTS { option value=(name) selected[value("what") == name] { (words(name)) } }
+                }
+            }
+            button.main type="submit" { "Filter" }
+            @if !fields.is_empty() { a.act href=(visit.to("actions")) { "Clear" } }
+        }
+    }
+}
+
+/// Draws the latest changes of one job or workflow that the visitor may see.
+pub fn list(visit: &Visit, actions: &Reading<Vec<ActionRow>>) -> Markup {
+    parts::reading(actions, |actions| {
+        let seen: Vec<&ActionRow> = actions.iter().filter(|action| may_see(visit, action)).collect();
+        html! {
+            @if !seen.is_empty() {
+                h2 { "Changes" }
+                ul.findings {
+                    @for action in seen {
+                        li {
+                            a href=(visit.to(&format!("actions/{}", action.id))) { (words(&action.action)) }
+                            " by " (text::line(&action.actor)) " (" (text::line(&action.source)) ") "
+                            (time::ago(action.started_at)) (state(action))
+                        }
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// A visitor of some queues sees what they did themselves: an action names jobs of any queue.
@@ -71,7 +149,7 @@ fn table(visit: &Visit, actions: &[&ActionRow]) -> Markup {
             tr data-href=(link) data-key=(action.id) {
                 td { a href=(link) { (time::ago(action.started_at)) } }
                 td { (text::line(&action.actor)) div.soft { (text::line(&action.source)) } }
-                td { (words(&action.action)) }
+                td { (words(&action.action)) div.soft.narrow { (target(visit, action)) } }
                 td.wide { (target(visit, action)) }
                 td { (state(action)) (progress(action)) }
             }

@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use reveille::admin::{FailedAttempt, FailureReason, JobRow, WorkflowOfJob};
+use reveille::admin::{Admin, FailedAttempt, FailureReason, JobRow, WorkflowOfJob};
 use reveille::job::{JobState, Payload};
 
-use super::{Id, job_links, job_steps, jobs, values};
+use super::{Id, actions, job_links, job_steps, jobs, values};
 use crate::access::Right;
 use crate::act::pause;
 use crate::dashboard::Field;
@@ -61,6 +61,8 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
         (Err(refusal), _) => return Err(refusal),
     };
     let steps = job_steps::read(&visit, id).await;
+    let read = move |admin: Admin| async move { admin.actions_on_job(id, actions::LATEST).await };
+    let changes = visit.read(format!("actions on job {id}"), read).await;
     let body = html! {
         div.bar {
             h1 { (text::line(&job.kind)) " " span.soft { (job.id) } (jobs::state(&job)) }
@@ -71,6 +73,7 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
         @if job.state == JobState::Parked { (pause::of_job(&visit, &job).await) }
         h2 { "Life" }
         (timeline(&visit, &job, &job_steps::pause(&steps)))
+        (actions::list(&visit, &changes))
         (job_links::tables(&visit, &links))
         (job_steps::table(&visit, &job, &steps))
         (all_values(&visit, &job))

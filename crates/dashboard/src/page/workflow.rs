@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use reveille::admin::{Admin, WorkflowJobRow, WorkflowJobState, WorkflowRow, WorkflowState};
 use reveille::job::Payload;
 
-use super::{Id, values, workflows};
+use super::{Id, actions, values, workflows};
 use crate::access::Right;
 use crate::dashboard::Field;
 use crate::draw::parts::{self, Column};
@@ -56,6 +56,8 @@ pub async fn find(visit: &Visit, id: i64) -> Result<WorkflowRow, Refusal> {
 
 async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
     let workflow = find(&visit, id).await?;
+    let read = move |admin: Admin| async move { admin.actions_on_workflow(id, actions::LATEST).await };
+    let changes = visit.read(format!("actions on workflow {id}"), read).await;
     let body = html! {
         div.bar {
             h1 {
@@ -69,6 +71,7 @@ async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
         (figures(&workflow))
         (jobs(&visit, &workflow).await)
         (both_values(&visit, &workflow).await)
+        (actions::list(&visit, &changes))
     };
     Ok(Page { title: format!("Workflow {id}"), section: Section::Workflows, body })
 }

@@ -157,6 +157,7 @@ async fn dead_jobs_of_a_workflow_are_revived_but_not_if_made_up_for() {
     assert_eq!(database.value("select state from reveille.workflow_status where id = 1").await, "stalled");
     let actions = browser.page("actions").await;
     assert!(actions.contains("retry workflow") && actions.contains("workflows/1\""), "{actions}");
+    assert!(browser.page("workflows/1").await.contains(">retry workflow</a> by ada (dashboard) "));
     database.run("delete from reveille.dependencies where fires_on = 'dead'").await;
     let notice = browser.submit("workflows/1", "workflows/1/retry", &[]).await.notice();
     assert_eq!(notice, "1 dead job revived.");
