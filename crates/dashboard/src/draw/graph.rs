@@ -57,7 +57,7 @@ pub fn graph(label: &str, jobs: &[WorkflowJobRow], link: impl Fn(i64) -> String)
             div.scroll tabindex="0" role="region" aria-label="Drawing of the jobs; the table below says the same" {
                 svg aria-hidden="true" width=(right + 4.0) height=(bottom + 4.0)
                     viewBox=(format!("-2 -2 {} {}", right + 4.0, bottom + 4.0)) {
-                    @for (fires_on, path) in &edges { path.edge.(class_of(fires_on)) d=(path) {} }
+                    @for edges in &edges { (edges.drawn()) }
                     @for item in &items {
                         @if let Some(job) = item.job.map(|place| &jobs[place]) {
                             (drawn(job, item, &link(job.job)))
@@ -125,23 +125,45 @@ fn arrange(items: &mut [Item]) {
     items.iter_mut().for_each(|item| item.y = (item.y - top).round());
 }
 
-/// Returns one path for all edges that fire on the same outcome. At a job, an edge ends with a tip.
-fn edges(items: &[Item]) -> Vec<(FiresOn, String)> {
-    let mut paths = FiresOn::ALL.map(|fires_on| (fires_on, String::new()));
+/// All edges that fire on the same outcome, as one path for their lines and one for their tips.
+struct Edges {
+    fires_on: FiresOn,
+    lines: String,
+    tips: String,
+}
+
+impl Edges {
+    fn drawn(&self) -> Markup {
+        let class = match self.fires_on {
+            FiresOn::Completed => "on-completed",
+            FiresOn::Dead => "on-dead",
+            FiresOn::Cancelled => "on-cancelled",
+            FiresOn::Any => "on-any",
+        };
+        html! {
+            path.edge.(class) d=(self.lines) {}
+            path.edge.tip.(class) d=(self.tips) {}
+        }
+    }
+}
+
+/// Returns the edges. At a job, an edge ends with a tip.
+fn edges(items: &[Item]) -> Vec<Edges> {
+    let mut all = FiresOn::ALL.map(|fires_on| Edges { fires_on, lines: String::new(), tips: String::new() });
     for item in items {
         for (source, fires_on) in &item.from {
-            let Some((_, path)) = paths.iter_mut().find(|(known, _)| known == fires_on) else { continue };
+            let Some(edges) = all.iter_mut().find(|edges| edges.fires_on == *fires_on) else { continue };
             let (from, to) = (items[*source].x() + WIDTH, item.x());
             let (y, bend) = (item.y, BESIDE / 2.0);
             // Writing to a string cannot fail.
-            let _ = write!(path, "M{from} {}C{} {0} {} {y} {to} {y}", items[*source].y, from + bend, to - bend);
-            match item.job {
-                Some(_) => path.push_str("m-7-4l7 4-7 4"),
-                None => drop(write!(path, "h{WIDTH}")),
-            }
+            let _ = write!(edges.lines, "M{from} {}C{} {0} {} {y} {to} {y}", items[*source].y, from + bend, to - bend);
+            let _ = match item.job {
+                Some(_) => write!(edges.tips, "M{} {}l7 4-7 4", to - 7.0, y - 4.0),
+                None => write!(edges.lines, "h{WIDTH}"),
+            };
         }
     }
-    paths.into_iter().filter(|(_, path)| !path.is_empty()).collect()
+    all.into_iter().filter(|edges| !edges.lines.is_empty()).collect()
 }
 
 fn drawn(job: &WorkflowJobRow, item: &Item, link: &str) -> Markup {
@@ -175,18 +197,8 @@ fn mark(state: WorkflowJobState) -> &'static str {
     }
 }
 
-/// The class of an edge's line.
-fn class_of(fires_on: &FiresOn) -> &'static str {
-    match fires_on {
-        FiresOn::Completed => "on-completed",
-        FiresOn::Dead => "on-dead",
-        FiresOn::Cancelled => "on-cancelled",
-        FiresOn::Any => "on-any",
-    }
-}
-
 /// Draws what the shapes and the lines mean, as far as the drawing has them.
-fn legend(label: &str, jobs: &[WorkflowJobRow], edges: &[(FiresOn, String)]) -> Markup {
+fn legend(label: &str, jobs: &[WorkflowJobRow], edges: &[Edges]) -> Markup {
     let states = WorkflowJobState::ALL.into_iter().filter(|state| jobs.iter().any(|job| job.state == *state));
     html! {
         figcaption {
@@ -199,12 +211,12 @@ fn legend(label: &str, jobs: &[WorkflowJobRow], edges: &[(FiresOn, String)]) -> 
                     (state.name())
                 }
             }
-            @for (fires_on, _) in edges {
+            @for edges in edges {
+                @let sample =
+                    Edges { fires_on: edges.fires_on, lines: "M1 0H34".into(), tips: "M27-4l7 4-7 4".into() };
                 span.legend {
-                    svg aria-hidden="true" width="36" height="16" viewBox="0 -8 36 16" {
-                        path.edge.(class_of(fires_on)) d="M1 0H34m-7-4l7 4-7 4" {}
-                    }
-                    (after(*fires_on))
+                    svg aria-hidden="true" width="36" height="16" viewBox="0 -8 36 16" { (sample.drawn()) }
+                    (after(edges.fires_on))
                 }
             }
         }
