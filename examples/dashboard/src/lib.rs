@@ -59,6 +59,11 @@ pub fn application(database: Database, shutdown: impl Future<Output = ()> + Send
                 value["card"] = "…".into();
             }
         })
+        .redact_workflow(|workflow, _, value| {
+            if workflow.name == "payout" {
+                *value = "…".into();
+            }
+        })
         .shutdown(shutdown);
     let behind_login = Router::new()
         .nest("/ops/jobs", dashboard.router())
