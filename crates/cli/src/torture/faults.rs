@@ -27,6 +27,8 @@ pub struct Torturer {
     /// The time at which the server was back after each crash.
     pub back: Mutex<Vec<Duration>>,
     pub progress: Progress,
+    /// True if workers work the queue `plain`, the only queue that gets odd rows.
+    pub works_plain: bool,
 }
 
 impl Torturer {
@@ -90,6 +92,7 @@ impl Torturer {
                 self.be_hostile(fault.kind, lasts).await.map(|()| true)
             }
             Kind::LockRows => odd::lock_running(&self.client().await?, lasts).await.map_err(described),
+            Kind::OddRow if !self.works_plain => Ok(false),
             Kind::OddRow => odd::insert(&self.client().await?, fault.dice).await.map_err(described),
         }
     }

@@ -99,6 +99,7 @@ impl Torture {
             done: Mutex::default(),
             back: Mutex::default(),
             progress,
+            works_plain: queues.contains(&TestQueue::Plain),
         });
         let began = Instant::now();
         let most_reserved = Arc::new(MostReserved::default());
