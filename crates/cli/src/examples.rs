@@ -168,7 +168,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille bench unruly", &["reveille bench unruly --snapshot"]),
     ("reveille bench views", &["reveille bench views --waiting 1000000 --json"]),
     ("reveille bench workflows", &["reveille bench workflows --jobs 1000000 --json"]),
-    ("reveille torture", &["reveille torture --length 10m", "reveille torture --only kill,crash --seed 7"]),
+    (
+        "reveille torture",
+        &[
+            "reveille torture --length 10m",
+            "reveille torture --only kill,crash --seed 7",
+            "reveille torture --queues workflows,steps --length 3m",
+        ],
+    ),
     (
         "reveille completions",
         &[

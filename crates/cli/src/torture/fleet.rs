@@ -11,7 +11,7 @@ use reveille::dev::{Network, Proxy};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::journal::{self, Attempt};
+use super::journal::{self, Attempt, Note};
 use super::lock;
 use crate::{Failure, program};
 
@@ -61,7 +61,16 @@ pub enum Start {
 
 impl Life {
     pub fn attempts(&self) -> Vec<Attempt> {
-        journal::read(&std::fs::read_to_string(&self.journal).unwrap_or_default())
+        journal::read(&self.text())
+    }
+
+    pub fn notes(&self) -> Vec<Note> {
+        journal::notes(&self.text())
+    }
+
+    /// The text of the journal.
+    fn text(&self) -> String {
+        std::fs::read_to_string(&self.journal).unwrap_or_default()
     }
 
     /// The last line that the process wrote to standard error.

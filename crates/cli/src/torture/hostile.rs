@@ -57,7 +57,7 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
             union all select pg_notify('reveille.stop', id::text) from unnest($3::bigint[]) as id
             union all
             select pg_notify('reveille.' || channel, queue)
-            from unnest($4::text[]) as queue, unnest(array['bell', 'pause', 'schedules']) as channel";
+            from unnest($4::text[]) as queue, unnest(array['bell', 'pause', 'schedules', 'linked']) as channel";
         let first = (known.last_job - IDS).max(1);
         client.execute(flood, &[&first, &known.last_job.max(1), &known.workers, &queues]).await?;
     }

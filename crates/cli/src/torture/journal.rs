@@ -2,6 +2,7 @@
 //! processes share this clock, and no fault shifts it.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -28,13 +29,19 @@ impl Journal {
     /// Writes that an attempt begins. When the caller drops the returned entry, the entry writes that the attempt has
     /// ended.
     pub fn attempt(&self, job: u64, attempt: i32) -> OpenEntry<'_> {
-        self.write('b', job, attempt);
+        self.write('b', job, attempt, "");
         OpenEntry { journal: self, job, attempt }
     }
 
+    /// Writes a note about an attempt: something of this name, with a value. Both are single words.
+    pub fn note(&self, sign: char, job: u64, attempt: i32, name: &str, value: impl Display) {
+        self.write(sign, job, attempt, &format!(" {name} {value}"));
+    }
+
     /// Appends a line in a single write, so that a killed process leaves only whole lines.
-    fn write(&self, sign: char, job: u64, attempt: i32) {
-        if let Err(error) = (&self.0).write_all(format!("{sign} {job} {attempt} {}\n", now().as_nanos()).as_bytes()) {
+    fn write(&self, sign: char, job: u64, attempt: i32, note: &str) {
+        let line = format!("{sign} {job} {attempt} {}{note}\n", now().as_nanos());
+        if let Err(error) = (&self.0).write_all(line.as_bytes()) {
             tracing::error!(%error, "cannot write to the journal");
         }
     }
@@ -47,9 +54,16 @@ pub struct OpenEntry<'a> {
     attempt: i32,
 }
 
+impl OpenEntry<'_> {
+    /// Writes that the attempt succeeds, as far as the handler knows.
+    pub fn succeeds(&mut self) {
+        self.journal.write('s', self.job, self.attempt, "");
+    }
+}
+
 impl Drop for OpenEntry<'_> {
     fn drop(&mut self) {
-        self.journal.write('e', self.job, self.attempt);
+        self.journal.write('e', self.job, self.attempt, "");
     }
 }
 
@@ -58,7 +72,20 @@ impl Drop for OpenEntry<'_> {
 pub struct Attempt {
     pub job: u64,
     pub began: Duration,
+    /// The time at which the handler noted that the attempt succeeds.
+    pub succeeded: Option<Duration>,
     pub ended: Option<Duration>,
+}
+
+/// A note about an attempt in a journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    pub sign: char,
+    pub job: u64,
+    pub attempt: u64,
+    pub at: Duration,
+    pub name: String,
+    pub value: String,
 }
 
 /// Reads the attempts of one worker process from its journal.
@@ -73,16 +100,35 @@ pub fn read(text: &str) -> Vec<Attempt> {
         match sign {
             Some("b") => {
                 open.insert((job, attempt), attempts.len());
-                attempts.push(Attempt { job, began: at, ended: None });
+                attempts.push(Attempt { job, began: at, succeeded: None, ended: None });
             }
-            _ => {
+            Some("s") => {
+                if let Some(&place) = open.get(&(job, attempt)) {
+                    attempts[place].succeeded = Some(at);
+                }
+            }
+            Some("e") => {
                 if let Some(place) = open.remove(&(job, attempt)) {
                     attempts[place].ended = Some(at);
                 }
             }
+            // A note.
+            _ => {}
         }
     }
     attempts
+}
+
+/// Reads the notes of one worker process from its journal.
+pub fn notes(text: &str) -> Vec<Note> {
+    let note = |line: &str| {
+        let mut fields = line.split(' ');
+        let sign = fields.next()?.chars().next()?;
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let (job, attempt, at) = (number()?, number()?, Duration::from_nanos(number()?));
+        Some(Note { sign, job, attempt, at, name: fields.next()?.to_owned(), value: fields.next()?.to_owned() })
+    };
+    text.lines().filter_map(note).collect()
 }
 
 #[cfg(test)]
@@ -91,9 +137,18 @@ mod tests {
 
     #[test]
     fn each_attempt_has_an_end_unless_its_worker_was_killed() {
-        let attempts = read("b 7 1 1000\nb 8 1 2000\ne 7 1 3000\nb 7 2 4000\n");
+        let attempts = read("b 7 1 1000\nb 8 1 2000\ns 7 1 2500\nc 8 1 2600 first 0\ne 7 1 3000\nb 7 2 4000\n");
         let at = Duration::from_nanos;
-        assert_eq!(attempts[0], Attempt { job: 7, began: at(1000), ended: Some(at(3000)) });
+        let first = Attempt { job: 7, began: at(1000), succeeded: Some(at(2500)), ended: Some(at(3000)) };
+        assert_eq!(attempts[0], first);
         assert_eq!((attempts[1].ended, attempts[2].ended, attempts.len()), (None, None, 3));
+        assert_eq!(attempts[2].succeeded, None);
+    }
+
+    #[test]
+    fn a_note_stands_beside_the_attempts() {
+        let notes = notes("b 8 1 2000\nr 8 1 2600 first 17\ne 8 1 3000\n");
+        let (name, value) = ("first".to_owned(), "17".to_owned());
+        assert_eq!(notes, [Note { sign: 'r', job: 8, attempt: 1, at: Duration::from_nanos(2600), name, value }]);
     }
 }

@@ -60,7 +60,7 @@ impl MostReserved {
 /// Returns true if the running handlers keep the limits, too, and not only the reservations. This does not hold under
 /// all faults. A worker that is frozen or cut off may for some seconds run jobs that other workers already run. So may
 /// a worker after a crash of the server that undoes its claims.
-fn handlers_are_exact(kinds: &[Kind]) -> bool {
+pub fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,
         Kind::ShiftClock,
@@ -191,7 +191,7 @@ mod tests {
 
     fn run(job: u64, from: u64, until: u64) -> Run {
         let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
-        Run { job, began: from, ran: vec![(from, until)], worker: 0, broken_off: false }
+        Run { job, began: from, succeeded: None, ran: vec![(from, until)], worker: 0, broken_off: false }
     }
 
     #[test]

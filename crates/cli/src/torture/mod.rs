@@ -5,6 +5,7 @@ mod fleet;
 mod hostile;
 mod journal;
 mod limits;
+mod linked;
 mod odd;
 mod producers;
 mod queues;
@@ -24,17 +25,18 @@ use serde_json::Value;
 use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 use faults::Torturer;
-use fleet::Fleet;
+use fleet::{Fleet, Life};
 use limits::MostReserved;
-use producers::Committed;
+use linked::Acts;
+use producers::Produced;
 use queues::TestQueue;
 use report::TortureFigures;
 use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
 /// Inflicts faults at random on workers, connections, the network and the server of a throw-away Postgres while jobs
-/// are worked. Exits with 1 if a job was lost or took effect twice, a worker gave up, a limit was broken, or an attack
-/// succeeded.
+/// are worked. Exits with 1 if a job was lost or took effect twice, a worker gave up, a limit was broken, an attack
+/// succeeded, or a workflow, a step or an event went wrong.
 #[derive(Args)]
 pub struct Torture {
     /// The time for which to inflict faults.
@@ -74,6 +76,8 @@ const PRODUCERS: u32 = 4;
 const MAX_CONNECTIONS: &str = "120";
 /// The time that the last jobs may take after the last fault. The last fault may have frozen a worker for 40 s.
 const LAST_JOBS: Duration = Duration::from_secs(180);
+/// The number of times that the dead jobs that hold up others are revived at the end. A revived job may die again.
+const REPAIRS: u32 = 10;
 
 impl Torture {
     pub async fn run(self) -> Outcome {
@@ -104,7 +108,9 @@ impl Torture {
         let began = Instant::now();
         let most_reserved = Arc::new(MostReserved::default());
         let watching = tokio::spawn(Arc::clone(&most_reserved).watch(database.clone()));
-        let committed = self.torment(&torturer, faults, queues, &database).await?;
+        let mut figures = TortureFigures::new();
+        let acts = Arc::new(Acts::default());
+        let produced = self.torment(&torturer, faults, queues, &database, &acts, &mut figures).await?;
         watching.abort();
 
         let torturer = Arc::into_inner(torturer).ok_or_else(|| "a fault is still under way".to_owned())?;
@@ -113,20 +119,19 @@ impl Torture {
         let done = torturer.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let back = torturer.back.into_inner().unwrap_or_else(PoisonError::into_inner);
 
-        let mut figures = TortureFigures::new();
         figures.insert("seed".into(), Value::from(seed));
         figures.insert("seconds".into(), Value::from(began.elapsed().as_secs()));
         figures.insert("faults".into(), Value::from(done.values().sum::<u64>()));
-        report::database(&mut figures, &database.client().await?, &committed).await?;
-        let runs = report::runs(&lives);
-        report::journals(&mut figures, &runs, &lives, &committed, &back);
-        limits::report(&mut figures, (queues, kinds), &most_reserved, &runs, &committed);
-        for life in lives.iter().filter(|life| life.gave_up) {
-            say!("a worker gave up: {}", life.last_line());
-        }
+        let evidence = Evidence { produced, lives, back, most_reserved, acts };
+        evidence.report(&mut figures, (queues, kinds), &database).await?;
         figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
         print(&figures, self.json)?;
-        if report::is_sound(&figures) { Ok(()) } else { Err(Failure::NotFound) }
+        let unsound = report::unsound(&figures, has_linked(queues));
+        if unsound.is_empty() {
+            return Ok(());
+        }
+        say!("these figures must be 0: {}", unsound.join(", "));
+        Err(Failure::NotFound)
     }
 
     /// Creates the tables and the queues, and starts the workers.
@@ -140,7 +145,7 @@ impl Torture {
         let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
         database.migrate().await?;
         let client = database.client().await?;
-        for sql in [worker::LEDGER, hostile::SET_UP, odd::SET_UP] {
+        for sql in [worker::LEDGER, hostile::SET_UP, odd::SET_UP, linked::SET_UP] {
             client.batch_execute(sql).await?;
         }
         drop(client);
@@ -154,36 +159,101 @@ impl Torture {
         Ok((database, fleet))
     }
 
-    /// Enqueues jobs and inflicts the faults, waits until all jobs are worked, and returns the committed jobs.
+    /// Enqueues jobs and inflicts the faults, waits until all jobs are worked, and returns what was enqueued.
+    /// Meanwhile, operators act on linked jobs.
     async fn torment(
         &self,
         torturer: &Arc<Torturer>,
         faults: Vec<Fault>,
         queues: &[TestQueue],
         database: &Database,
-    ) -> Result<Vec<Committed>, Failure> {
+        acts: &Arc<Acts>,
+        figures: &mut TortureFigures,
+    ) -> Result<Produced, Failure> {
         let until = Instant::now() + self.length;
         let producing = (0..PRODUCERS).map(|number| {
             let per_second = self.rate / f64::from(PRODUCERS);
             tokio::spawn(producers::produce(database.clone(), number.into(), queues.to_vec(), per_second, until))
         });
         let producing = futures::future::join_all(producing.collect::<Vec<_>>());
+        let with_linked = has_linked(queues);
+        let operating = with_linked.then(|| tokio::spawn(linked::operate(database.clone(), Arc::clone(acts))));
         let (broken, produced) = tokio::join!(Arc::clone(torturer).run(faults), producing);
         broken?;
+        if let Some(operating) = operating {
+            operating.abort();
+        }
         torturer.progress.note("the last jobs are worked");
+        if with_linked {
+            linked::seal_all(database).await.map_err(|error| error.to_string())?;
+        }
         until_worked(database, &torturer.fleet).await?;
-        let committed: Result<Vec<_>, _> = produced.into_iter().collect();
-        Ok(committed.map_err(|error| error.to_string())?.into_iter().flatten().collect())
+        if with_linked {
+            linked::check::stalled(figures, &database.client().await?).await?;
+            let mut repairs = 0..REPAIRS;
+            while repairs.next().is_some() && linked::repair(database).await.map_err(|error| error.to_string())? {
+                until_worked(database, &torturer.fleet).await?;
+            }
+        }
+        let mut all = Produced::default();
+        for produced in produced {
+            let Produced { committed, emitted } = produced.map_err(|error| error.to_string())?;
+            all.committed.extend(committed);
+            all.emitted.extend(emitted);
+        }
+        Ok(all)
     }
 }
 
-/// Waits until no job is left, for at most [`LAST_JOBS`].
+/// What a run knows besides the tables.
+struct Evidence {
+    produced: Produced,
+    lives: Vec<Life>,
+    /// The times at which the server was back after a crash.
+    back: Vec<Duration>,
+    most_reserved: Arc<MostReserved>,
+    acts: Arc<Acts>,
+}
+
+impl Evidence {
+    /// Compares this with the tables, and adds the figures. Prints why workers gave up.
+    async fn report(
+        &self,
+        figures: &mut TortureFigures,
+        (queues, kinds): (&[TestQueue], &[Kind]),
+        database: &Database,
+    ) -> Outcome {
+        let Evidence { produced: Produced { committed, emitted }, lives, back, most_reserved, acts } = self;
+        let client = database.client().await?;
+        report::database(figures, &client, committed).await?;
+        let runs = report::runs(lives);
+        report::journals(figures, &runs, lives, committed, back);
+        limits::report(figures, (queues, kinds), most_reserved, &runs, committed);
+        if has_linked(queues) {
+            let seen = linked::check::Seen { committed, lives, emitted, acts, back, kinds };
+            linked::check::report(figures, &client, &runs, seen).await?;
+        }
+        for life in lives.iter().filter(|life| life.gave_up) {
+            say!("a worker gave up: {}", life.last_line());
+        }
+        Ok(())
+    }
+}
+
+fn has_linked(queues: &[TestQueue]) -> bool {
+    queues.iter().any(|queue| queue.is_linked())
+}
+
+/// Returns true if a job is live, or a worker has something to do for linked jobs.
+const WORK_IS_LEFT: &str = "select exists (select from reveille.jobs) or reveille.linked_work_waits()";
+
+/// Waits until no job is live and no end of a linked job is to be applied, for at most [`LAST_JOBS`].
 async fn until_worked(database: &Database, fleet: &Fleet) -> Outcome {
     let deadline = Instant::now() + LAST_JOBS;
     while Instant::now() < deadline {
         fleet.replace_ended().await?;
         let left = async {
-            let row = database.client().await?.query_one("select exists (select from reveille.jobs)", &[]).await?;
+            let row = database.client().await?.query_one(WORK_IS_LEFT, &[]).await?;
             Ok::<bool, Failure>(row.get(0))
         };
         if let Ok(Ok(false)) = tokio::time::timeout(Duration::from_secs(10), left).await {

@@ -20,6 +20,10 @@ pub enum TestQueue {
     Rated,
     /// No settings and no odd or locked rows: faults of other queues must not delay the jobs of this queue.
     Calm,
+    /// Workflows, and jobs that wait for others. Operators cancel, revive, retry and purge some.
+    Workflows,
+    /// Jobs with steps, sleeps, and waits for events of which some never come. Operators act on these, too.
+    Steps,
 }
 
 pub const MAX_RUNNING: u32 = 5;
@@ -50,7 +54,7 @@ impl TestQueue {
         match TestQueue::of(job)? {
             TestQueue::Keyed => Some((number % 100).to_string()),
             TestQueue::Ordered => Some(format!("{}-{}", job >> PRODUCER_SHIFT, number % 250)),
-            TestQueue::Plain | TestQueue::Limited | TestQueue::Rated | TestQueue::Calm => None,
+            _ => None,
         }
     }
 
@@ -66,14 +70,21 @@ impl TestQueue {
             TestQueue::Ordered => "ordered",
             TestQueue::Rated => "rated",
             TestQueue::Calm => "calm",
+            TestQueue::Workflows => "workflows",
+            TestQueue::Steps => "steps",
         }
+    }
+
+    /// Returns true if the jobs of this queue are linked jobs: they wait for others, belong to workflows or have steps.
+    pub fn is_linked(self) -> bool {
+        matches!(self, TestQueue::Workflows | TestQueue::Steps)
     }
 
     /// Returns this queue's share of the jobs: a number that its limits allow to start even during faults.
     pub fn share(self) -> usize {
         match self {
             TestQueue::Plain => 5,
-            TestQueue::Keyed | TestQueue::Ordered | TestQueue::Calm => 2,
+            TestQueue::Keyed | TestQueue::Ordered | TestQueue::Calm | TestQueue::Workflows | TestQueue::Steps => 2,
             TestQueue::Limited | TestQueue::Rated => 1,
         }
     }
@@ -81,7 +92,7 @@ impl TestQueue {
     /// Gives the queue its limits.
     pub async fn set_up(self, database: &Database) -> reveille::Result<()> {
         let settings = match self {
-            TestQueue::Plain | TestQueue::Calm => return Ok(()),
+            TestQueue::Plain | TestQueue::Calm | TestQueue::Workflows | TestQueue::Steps => return Ok(()),
             TestQueue::Limited => QueueSettings::new().max_running(MAX_RUNNING),
             TestQueue::Keyed => QueueSettings::new().max_running_per_key(MAX_RUNNING_PER_KEY),
             TestQueue::Ordered => QueueSettings::new().ordered(true),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::fleet::Life;
 use super::journal::Attempt;
+use super::linked;
 use super::producers::Committed;
 use super::queues::TestQueue;
 use crate::Failure;
@@ -17,7 +18,7 @@ pub type TortureFigures = serde_json::Map<String, Value>;
 
 /// Adds the figures that the tables give, about jobs and their effects.
 pub async fn database(figures: &mut TortureFigures, client: &Client, committed: &[Committed]) -> Result<(), Failure> {
-    let numbers: Vec<i64> = committed.iter().map(|committed| committed.job as i64).collect();
+    let numbers = numbers(committed, |queue| !queue.is_linked());
     // The payload of a job is its number.
     let sql = "with ended as (
             select (payload #>> '{}')::bigint as job, 'finished' as how
@@ -50,8 +51,11 @@ pub async fn database(figures: &mut TortureFigures, client: &Client, committed: 
             (
                 select count(*) from applied where job not in (select job from ended where how = 'finished')
             ) as effects_of_unfinished,
-            -- No role with the right to cancel has cancelled any.
-            (select count(*) from reveille.finished_jobs where outcome = 'cancelled') as cancelled,
+            -- No role with the right to cancel has cancelled any of these.
+            (
+                select count(*) from reveille.finished_jobs
+                where outcome = 'cancelled' and kind in ('torture', 'odd')
+            ) as cancelled,
             (select count(*) from torture.odd) as odd,
             (
                 select count(*) from torture.odd where tag not in (select tag from odd_ended where tag is not null)
@@ -62,6 +66,12 @@ pub async fn database(figures: &mut TortureFigures, client: &Client, committed: 
         figures.insert(column.name().into(), Value::from(row.get::<_, i64>(column.name())));
     }
     Ok(())
+}
+
+/// Returns the numbers of the jobs whose queue passes.
+pub fn numbers(committed: &[Committed], passes: impl Fn(TestQueue) -> bool) -> Vec<i64> {
+    let of_queue = committed.iter().filter(|committed| TestQueue::of(committed.job).is_some_and(&passes));
+    of_queue.map(|committed| committed.job.cast_signed()).collect()
 }
 
 /// Returns the attempts at each job, in the order in which they began.
@@ -112,6 +122,8 @@ pub fn journals(
 pub struct Run {
     pub job: u64,
     pub began: Duration,
+    /// The time at which the handler noted that the attempt succeeds.
+    pub succeeded: Option<Duration>,
     pub ran: Vec<(Duration, Duration)>,
     pub worker: usize,
     pub broken_off: bool,
@@ -128,7 +140,8 @@ impl Run {
             }
         }
         ran.push((from, end));
-        Run { job: attempt.job, began: attempt.began, ran, worker, broken_off: attempt.ended.is_none() }
+        let Attempt { job, began, succeeded, .. } = attempt;
+        Run { job, began, succeeded, ran, worker, broken_off: attempt.ended.is_none() }
     }
 }
 
@@ -148,17 +161,18 @@ fn overlaps(runs: &[Run]) -> Vec<Duration> {
 }
 
 /// Returns the time from the kill of a worker until other workers ran the last of its unfinished jobs; `None` if the
-/// worker had no unfinished job.
+/// worker had no unfinished job. Leaves out linked jobs, because operators cancel and revive them.
 fn rescue(runs: &HashMap<u64, Vec<Run>>, worker: usize, life: &Life) -> Option<Duration> {
     let killed = life.killed?;
     let next = |runs: &Vec<Run>| {
-        let broken = runs.iter().any(|run| run.worker == worker && run.broken_off);
+        let is_linked = |run: &Run| TestQueue::of(run.job).is_some_and(TestQueue::is_linked);
+        let broken = runs.iter().any(|run| run.worker == worker && run.broken_off && !is_linked(run));
         broken.then(|| runs.iter().find(|run| run.began > killed)).flatten().map(|run| run.began - killed)
     };
     runs.values().filter_map(next).max()
 }
 
-fn percentiles(figures: &mut TortureFigures, prefix: &str, mut sorted: Vec<f64>) {
+pub fn percentiles(figures: &mut TortureFigures, prefix: &str, mut sorted: Vec<f64>) {
     sorted.sort_by(f64::total_cmp);
     for (name, percent) in [("p50_ms", 50), ("p99_ms", 99), ("max_ms", 100)] {
         figures.insert(format!("{prefix}{name}"), rounded(percentile(&sorted, percent)));
@@ -184,9 +198,11 @@ const MUST_BE_ZERO: [&str; 11] = [
     "traps_sprung",
 ];
 
-/// Returns true if each figure that must be 0 exists and is 0.
-pub fn is_sound(figures: &TortureFigures) -> bool {
-    MUST_BE_ZERO.iter().all(|name| figures.get(*name).and_then(Value::as_i64) == Some(0))
+/// Returns the figures that must be 0, and do not exist or are not 0. `with_linked`: the run had linked jobs.
+pub fn unsound(figures: &TortureFigures, with_linked: bool) -> Vec<&'static str> {
+    let linked = linked::check::MUST_BE_ZERO.into_iter().filter(|_| with_linked);
+    let must_be_zero = MUST_BE_ZERO.into_iter().chain(linked);
+    must_be_zero.filter(|name| figures.get(*name).and_then(Value::as_i64) != Some(0)).collect()
 }
 
 #[cfg(test)]
@@ -198,7 +214,7 @@ mod tests {
     }
 
     fn run(began: u64, ended: Option<u64>, worker: usize, life: &Life) -> Run {
-        Run::of(Attempt { job: 1, began: seconds(began), ended: ended.map(seconds) }, worker, life)
+        Run::of(Attempt { job: 1, began: seconds(began), succeeded: None, ended: ended.map(seconds) }, worker, life)
     }
 
     #[test]
@@ -227,8 +243,9 @@ mod tests {
         let mut figures: TortureFigures =
             MUST_BE_ZERO.iter().map(|name| ((*name).to_owned(), Value::from(0))).collect();
         figures.insert("overlaps".into(), Value::from(3));
-        assert!(is_sound(&figures));
+        assert_eq!(unsound(&figures, false), [""; 0]);
         figures.insert("lost".into(), Value::from(1));
-        assert!(!is_sound(&figures));
+        assert_eq!(unsound(&figures, false), ["lost"]);
+        assert!(unsound(&figures, true).contains(&"linked_lost"), "a figure is missing");
     }
 }

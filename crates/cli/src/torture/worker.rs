@@ -9,10 +9,12 @@ use deadpool_postgres::Client;
 use reveille::{Context, Database, Job, State, Worker, handler::Cancellation, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::journal::{Journal, OpenEntry};
-use super::odd;
 use super::queues::TestQueue;
+use super::{linked, odd};
 use crate::Outcome;
 use crate::connection::Connection;
 
@@ -34,16 +36,16 @@ impl Job for Task {
 }
 
 /// The longest time that a handler waits for an answer of the database.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The pause between a failed start and the next start.
 const START_AGAIN: Duration = Duration::from_millis(200);
 
-type HandlerError = Box<dyn std::error::Error + Send + Sync>;
+pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One in `IDEMPOTENT` jobs has an effect that may be repeated, and the worker settles it. The handler completes each
 /// other job in the transaction of its effect.
-const IDEMPOTENT: u64 = 4;
+pub const IDEMPOTENT: u64 = 4;
 
 /// Takes a random time, fails at random, or writes the job's effect. Most effects are written in the transaction that
 /// completes the job.
@@ -70,26 +72,39 @@ async fn run(
     database: &Database,
     context: &Context,
 ) -> Result<(), HandlerError> {
+    take_time().await;
+    fail_at_random()?;
+    let mut client = database.client().await?;
+    let applied = timeout(ANSWER_WITHIN, apply(job, attempt, entry, &mut client, context)).await;
+    answered(client, applied)
+}
+
+/// Takes the time of a handler: mostly less than 30 ms, sometimes seconds.
+pub async fn take_time() {
     let milliseconds = match fastrand::u8(0..100) {
         0 => fastrand::u64(1000..3000),
         1..10 => fastrand::u64(50..300),
         _ => fastrand::u64(0..30),
     };
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
+/// Fails or panics, in 1 of 40 calls.
+pub fn fail_at_random() -> Result<(), HandlerError> {
     match fastrand::u16(0..1000) {
-        0..20 => return Err("failed at random".into()),
+        0..20 => Err("failed at random".into()),
         20..25 => std::panic::resume_unwind(Box::new("panicked at random")),
-        _ => {}
+        _ => Ok(()),
     }
-    let mut client = database.client().await?;
-    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, entry, &mut client, context)).await {
-        Ok(applied) => applied,
-        Err(_) => {
-            // Takes the connection out of the pool, because the connection may never answer again.
-            drop(deadpool_postgres::Object::take(client));
-            Err("the database does not answer".into())
-        }
-    }
+}
+
+/// Returns what a handler has done with a connection within [`ANSWER_WITHIN`].
+pub fn answered(client: Client, applied: Result<Result<(), HandlerError>, Elapsed>) -> Result<(), HandlerError> {
+    applied.unwrap_or_else(|_| {
+        // Takes the connection out of the pool, because the connection may never answer again.
+        drop(deadpool_postgres::Object::take(client));
+        Err("the database does not answer".into())
+    })
 }
 
 /// Writes the effect of a job. Completes the job in the same transaction, unless the effect may be repeated. One
@@ -154,6 +169,8 @@ impl TortureWorker {
             let mut end = Vec::new();
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
-        worker.state(Arc::clone(journal)).handle(work).handle(odd::work).build()?.run_until(parent_is_gone).await
+        let worker = worker.state(Arc::clone(journal)).handle(work).handle(odd::work);
+        let worker = worker.handle(linked::work).handle(linked::work_durable);
+        worker.build()?.run_until(parent_is_gone).await
     }
 }
