@@ -1,6 +1,8 @@
 //! A browser: Chromium without a window, driven over WebDriver.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -29,6 +31,7 @@ pub struct Browser {
     pub client: Client,
     /// The driver ends when this is dropped.
     _driver: Child,
+    port: u16,
     folder: PathBuf,
 }
 
@@ -65,6 +68,20 @@ impl WebDriverCompatibleCommand for Log {
     }
 }
 
+impl Drop for Browser {
+    /// Ends the browser's processes, which would outlive a killed driver.
+    fn drop(&mut self) {
+        let ended = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut driver| {
+            driver.set_read_timeout(Some(DEADLINE))?;
+            driver.write_all(b"GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+            driver.read_to_end(&mut Vec::new())
+        });
+        if let Err(error) = ended {
+            eprintln!("the browser may still run: {error}");
+        }
+    }
+}
+
 impl Browser {
     pub async fn start() -> Browser {
         Browser::start_with(json!({})).await
@@ -85,10 +102,10 @@ impl Browser {
             .spawn();
         let mut driver = driver.expect("cannot start chromedriver; .ci/browser installs it");
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
+        let port: u16 = loop {
             let line = lines.next_line().await.unwrap().expect("chromedriver has ended");
             if let Some(port) = line.strip_prefix("ChromeDriver was started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
+                break port.trim_end_matches('.').parse().unwrap();
             }
         };
         let options = json!({
@@ -105,7 +122,7 @@ impl Browser {
         let target = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = std::env::var_os("REVEILLE_PICTURES").map_or_else(|| target.join("pictures"), PathBuf::from);
         fs::create_dir_all(&folder).unwrap();
-        Browser { client, _driver: driver, folder }
+        Browser { client, _driver: driver, port, folder }
     }
 
     pub async fn look(&self, look: Look) {
