@@ -1,5 +1,8 @@
 //! `reveille work --pipe`: children that break the protocol, or that do not answer.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::exec::{Folder, Worker, enqueue, idle, most_memory};
@@ -72,6 +75,13 @@ async fn a_child_that_floods_its_output_costs_no_memory() {
     );
     let worker = pipe(&database, &child(&on_job, ""), &["--queue", "default=1"]);
     enqueue(&database, "kind => 'k'").await;
+    // A busy machine takes minutes for 300 MB.
+    let written = async {
+        while !Path::new(&folder.path("end")).exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), written).await.expect("the child ends");
     idle(&database).await;
     assert!(most_memory(&worker) < 150, "{} MB", most_memory(&worker));
     let length = "select length(progress #>> '{}') from reveille.finished_jobs";
