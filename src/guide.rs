@@ -55,6 +55,7 @@ pub mod features {
     page!(batches, "features/batches.md");
     page!(dependencies, "features/dependencies.md");
     page!(workflows, "features/workflows.md");
+    page!(starting_workflows, "features/starting-workflows.md");
     page!(results, "features/results.md");
     page!(programs, "features/programs.md");
     page!(pipe, "features/pipe.md");

@@ -23,16 +23,20 @@ impl<'a> Insert<'a> {
             linked.check(|_| false)?;
         }
         let (sql, params) = match &linked.target {
-            LinkedTarget::New { name, unique_key, input, parent, seal } => {
-                let params: Vec<TypedValue<'a>> = vec![
+            LinkedTarget::New { name, unique_key, input, parent, seal, takes_schedule } => {
+                let mut params: Vec<TypedValue<'a>> = vec![
                     (Box::new(name), Type::TEXT),
                     (Box::new(parts(&linked.jobs)?), Type::JSONB_ARRAY),
                     (Box::new(unique_key), Type::TEXT),
                     (Box::new(input), Type::JSONB),
                     (Box::new(parent), Type::INT8),
-                    (Box::new(seal), Type::BOOL),
                 ];
-                (include_str!("../../sql/enqueue_workflow.sql"), params)
+                if *takes_schedule {
+                    (include_str!("../../sql/start_workflow.sql"), params)
+                } else {
+                    params.push((Box::new(seal), Type::BOOL));
+                    (include_str!("../../sql/enqueue_workflow.sql"), params)
+                }
             }
             LinkedTarget::Existing { id, seal } => {
                 let params: Vec<TypedValue<'a>> = vec![
@@ -72,7 +76,8 @@ fn part(jobs: &[LinkedJob]) -> Result<Payload> {
     Ok(Payload::from_written(json))
 }
 
-fn write(linked: &LinkedJob, json: &mut Vec<u8>) -> Result<()> {
+/// Writes a job of a workflow as `reveille.enqueue_workflow` takes it.
+pub(crate) fn write(linked: &LinkedJob, json: &mut Vec<u8>) -> Result<()> {
     write_job(&linked.job, json)?;
     // The name and the dependencies follow behind the last member of the job.
     json.pop();

@@ -25,13 +25,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::ready;
 
 use crate::error::{Error, Result};
+use crate::job::linked::{RESERVED_KINDS, WORKFLOW_KIND};
 use crate::job::outcome::{IntoOutcome, Outcome};
 use crate::job::retry_policy::RetryPolicy;
 use crate::job::{Job, check_timeout};
@@ -195,6 +195,20 @@ impl Registered {
         }
     }
 
+    fn of_context<F, Fut>(handler: F, retry_policy: RetryPolicy) -> Registered
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoOutcome> + Send + 'static,
+    {
+        Registered {
+            call: Box::new(move |context| handler(context.clone()).map(IntoOutcome::into_outcome).boxed()),
+            check: |_| Ok(()),
+            timeout: None,
+            retry_policy,
+            gathers: None,
+        }
+    }
+
     /// Decodes the job and calls the handler.
     pub(crate) fn call(&self, context: &Context) -> BoxFuture<'static, Outcome> {
         (self.call)(context)
@@ -216,6 +230,8 @@ pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
 pub(crate) struct Handlers {
     by_kind: HashMap<&'static str, Registered>,
     any: Option<Registered>,
+    /// The handler of the jobs that start workflows. Each worker has it, so it is none of the worker's kinds.
+    starter: Option<Registered>,
     twice: Option<&'static str>,
 }
 
@@ -241,17 +257,21 @@ impl Handlers {
         Fut: Future + Send + 'static,
         Fut::Output: IntoOutcome,
     {
-        let handler = Arc::new(handler);
-        self.any = Some(Registered {
-            call: Box::new(move |context| handler(context.clone()).map(IntoOutcome::into_outcome).boxed()),
-            check: |_| Ok(()),
-            timeout: None,
-            retry_policy,
-            gathers: None,
-        });
+        self.any = Some(Registered::of_context(handler, retry_policy));
+    }
+
+    pub(crate) fn add_starter<F, Fut>(&mut self, handler: F)
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        self.starter = Some(Registered::of_context(handler, RetryPolicy::default()));
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Registered> {
+        if kind == WORKFLOW_KIND && self.starter.is_some() {
+            return self.starter.as_ref();
+        }
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
@@ -278,6 +298,12 @@ impl Handlers {
         if let Some(kind) = self.twice {
             return Err(Error::invalid(format!(
                 "the kind {kind:?} has two handlers; give the worker one for each kind"
+            )));
+        }
+        if let Some(kind) = self.by_kind.keys().find(|kind| kind.starts_with(RESERVED_KINDS)) {
+            return Err(Error::invalid(format!(
+                "the kind {kind:?} begins with {RESERVED_KINDS:?}, as only kinds of Reveille itself do; give the kind \
+                 another name"
             )));
         }
         if self.by_kind.is_empty() && self.any.is_none() {

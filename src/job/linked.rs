@@ -4,6 +4,11 @@ use crate::error::{Error, Result};
 use crate::job::NewJob;
 use crate::job::payload::Payload;
 
+/// Kinds that begin with this text are Reveille's own.
+pub(crate) const RESERVED_KINDS: &str = "reveille.";
+/// The kind of the jobs that start workflows. The payload of such a job is the workflow.
+pub(crate) const WORKFLOW_KIND: &str = "reveille.workflow";
+
 /// The outcome of a prerequisite that a job waits for. If another outcome comes, the job is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FiresOn {
@@ -144,6 +149,8 @@ pub enum LinkedTarget {
         parent: Option<i64>,
         /// True if the workflow has all of its jobs.
         seal: bool,
+        /// True if the parent is the job that starts the workflow. The workflow then has the schedule of that job.
+        takes_schedule: bool,
     },
     /// A workflow that exists.
     Existing {

@@ -246,8 +246,8 @@ impl NewJob {
     }
 }
 
-/// Something that can be enqueued: a value of a [`Job`] type, or a [`NewJob`] for a kind without a type in this
-/// program.
+/// Something that can be enqueued: a value of a [`Job`] type, a [`NewJob`] for a kind without a type in this program,
+/// or a [`Workflow`](crate::enqueue::Workflow), which the job then starts.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be enqueued",
     label = "neither a `Job` nor a `NewJob`",

@@ -54,6 +54,7 @@ use crate::worker::backoff::Reconnected;
 use crate::worker::identity::{host_name, random_id};
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
+use crate::workflow::starter;
 
 pub(crate) mod apply_ends;
 pub(crate) mod attempt;
@@ -341,7 +342,7 @@ impl WorkerBuilder {
     ///
     /// Invalid if:
     /// - a queue has an invalid name, no slots, or was added twice;
-    /// - a kind has two handlers, or the worker has no handler at all;
+    /// - a kind has two handlers or begins with `reveille.`, or the worker has no handler at all;
     /// - a handler takes a [`State`](crate::State) that was not given;
     /// - a batch handler asks for more jobs than any queue has slots;
     /// - a schedule is invalid or was declared twice;
@@ -379,6 +380,7 @@ impl WorkerBuilder {
             schedule.through_middleware |= !self.middlewares.is_empty();
         }
         let driver = self.driver?;
+        self.handlers.add_starter(starter(Arc::clone(&driver)));
         self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone(), driver.schema())));
         Ok(Worker {
             id: random_id(),

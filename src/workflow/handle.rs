@@ -53,7 +53,7 @@ impl WorkflowHandle {
     }
 
     async fn send<E: EnqueueOn>(&self, on: E, members: Members, seal: bool) -> Result<()> {
-        let jobs = members.prepare(&self.enqueuer)?;
+        let jobs = members.prepare(|job| self.enqueuer.prepare(&job))?;
         let linked = LinkedJobs { target: LinkedTarget::Existing { id: self.id, seal }, jobs };
         self.enqueuer.insert_linked(on, &linked).await.map(drop)
     }

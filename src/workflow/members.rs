@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::enqueue::Enqueuer;
 use crate::error::Result;
 use crate::job::linked::{Dependency, LinkedJob};
 use crate::job::{Enqueueable, FiresOn, NewJob};
@@ -104,11 +103,16 @@ impl Members {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the jobs as they are stored: changed by the middleware, and checked.
-    pub(super) fn prepare(&self, enqueuer: &Enqueuer) -> Result<Vec<LinkedJob>> {
+    /// Adds a job with its dependencies.
+    pub(super) fn add_linked(&self, LinkedJob { name, job, after, before, needs_one }: LinkedJob) {
+        self.push(Node { name, job: Ok(job), after, before, needs_one });
+    }
+
+    /// Returns the jobs as they are stored: as `prepare` changes and checks them.
+    pub(super) fn prepare(&self, prepare: impl Fn(NewJob) -> Result<NewJob>) -> Result<Vec<LinkedJob>> {
         let prepare = |node: Node| {
             let Node { name, job, after, before, needs_one } = node;
-            let job = enqueuer.prepare(&job.map_err(crate::Error::invalid)?)?;
+            let job = prepare(job.map_err(crate::Error::invalid)?)?;
             let linked = LinkedJob { name, job, after, before, needs_one };
             linked.check()?;
             Ok(linked)

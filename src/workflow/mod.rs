@@ -7,15 +7,18 @@ use crate::database::EnqueueOn;
 use crate::enqueue::Enqueuer;
 use crate::error::{Error, Result};
 use crate::job::linked::{Dependency, LinkedJobs, LinkedTarget};
-use crate::job::{Enqueueable, Enqueued, FiresOn, Payload};
+use crate::job::{Enqueueable, Enqueued, FiresOn, NewJob, Payload};
 
 mod handle;
 mod inputs;
+mod json;
 mod members;
+mod start;
 
 pub use handle::WorkflowHandle;
 pub use inputs::Inputs;
 pub use members::{Member, Members, Prerequisites};
+pub(crate) use start::starter;
 
 /// The names of the jobs that a workflow adds for its callbacks.
 const ON_COMPLETE: &str = "on complete";
@@ -55,7 +58,11 @@ pub struct EnqueuedWorkflow {
 /// # }
 /// ```
 ///
-/// The guide: [workflows](crate::guide::features::workflows).
+/// A workflow can also be a job, which enqueues the workflow when it runs. So `enqueue(&database, &workflow)` takes a
+/// delay, and a schedule starts a workflow.
+///
+/// The guide: [workflows](crate::guide::features::workflows),
+/// [starting workflows](crate::guide::features::starting_workflows).
 #[derive(Debug, Clone)]
 pub struct Workflow {
     name: String,
@@ -159,6 +166,25 @@ impl Workflow {
     pub async fn open<E: EnqueueOn>(self, on: E) -> Result<WorkflowHandle> {
         Enqueuer::new().open_workflow(on, self).await
     }
+
+    /// Returns the workflow as a store takes it, each job as `prepare` changes and checks it.
+    fn link(self, parent: Option<i64>, seal: bool, prepare: impl Fn(NewJob) -> Result<NewJob>) -> Result<LinkedJobs> {
+        let Workflow { name, unique_key, input, members, callbacks } = self;
+        let mut jobs = members.prepare(prepare)?;
+        let is_callback = |name: &str| callbacks.iter().any(|(callback, _)| *callback == name);
+        for job in jobs.iter_mut().filter(|job| !is_callback(&job.name)) {
+            job.before.extend(callbacks.iter().map(|&(name, fires_on)| Dependency {
+                name: name.to_owned(),
+                fires_on,
+                cancel_if_dead: false,
+            }));
+        }
+        // The callbacks must exist before the jobs that they wait for.
+        jobs.sort_by_key(|job| !is_callback(&job.name));
+        let input = input.map_err(Error::invalid)?;
+        let target = LinkedTarget::New { name, unique_key, input, parent, seal, takes_schedule: false };
+        Ok(LinkedJobs { target, jobs })
+    }
 }
 
 impl Enqueuer {
@@ -185,21 +211,7 @@ impl Enqueuer {
     }
 
     async fn send<E: EnqueueOn>(&self, on: E, workflow: Workflow, seal: bool) -> Result<EnqueuedWorkflow> {
-        let Workflow { name, unique_key, input, members, callbacks } = workflow;
-        let mut jobs = members.prepare(self)?;
-        let is_callback = |name: &str| callbacks.iter().any(|(callback, _)| *callback == name);
-        for job in jobs.iter_mut().filter(|job| !is_callback(&job.name)) {
-            job.before.extend(callbacks.iter().map(|&(name, fires_on)| Dependency {
-                name: name.to_owned(),
-                fires_on,
-                cancel_if_dead: false,
-            }));
-        }
-        // The callbacks must exist before the jobs that they wait for.
-        jobs.sort_by_key(|job| !is_callback(&job.name));
-        let input = input.map_err(Error::invalid)?;
-        let parent = self.parent();
-        let linked = LinkedJobs { target: LinkedTarget::New { name, unique_key, input, parent, seal }, jobs };
+        let linked = workflow.link(self.parent(), seal, |job| self.prepare(&job))?;
         let Enqueued { id, existed } = self.insert_linked(on, &linked).await?;
         Ok(EnqueuedWorkflow { id, existed })
     }

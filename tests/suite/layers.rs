@@ -39,7 +39,7 @@ const ORDER: &[(&str, &str)] = &[
     ),
     ("handler/encryption", "mod key envelope"),
     ("enqueue", "await_end builder mod emit json run"),
-    ("workflow", "members handle inputs mod"),
+    ("workflow", "members handle inputs mod json start"),
     (
         "worker",
         "identity slot_count options backoff parts pauses bells kind_counts health attempt mod shared wake claim \

@@ -94,6 +94,7 @@ mod shutdown;
 mod sleep;
 mod slots;
 mod sql;
+mod starting_workflows;
 mod testing;
 mod testing_workflows;
 mod throwaway;

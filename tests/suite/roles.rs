@@ -8,7 +8,7 @@ use reveille::admin::{
 };
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
-use reveille::enqueue::copy_all;
+use reveille::enqueue::{Workflow, copy_all};
 use reveille::schedule::Schedule;
 use reveille::{
     Attempt, Database, Outcome, State, Worker,
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::harness::{
-    Note, Reporter, TestDatabase, client, database, empty_database, host_and_port, note, reporting, start,
+    Note, Reporter, TestDatabase, client, database, empty_database, host_and_port, note, report, reporting, start,
 };
 
 /// A database with the roles, and one user in each role. Roles belong to the whole server, so their names begin with
@@ -287,6 +287,19 @@ async fn a_worker_works_and_changes_no_settings() {
             ],
         )
         .await;
+    roles.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_starts_workflows() {
+    let roles = Roles::new().await;
+    let (reporter, mut reports) = reporting();
+    let builder = Worker::builder(roles.database("worker").await).state(reporter).handle(report);
+    let worker = start(builder);
+    let workflow = Workflow::batch("w", [note("started")]);
+    enqueue(&roles.database("producer").await, &workflow).await.unwrap();
+    assert_eq!(reports.next().await, "started");
+    worker.stop().await;
     roles.end().await;
 }
 

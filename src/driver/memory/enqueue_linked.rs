@@ -18,7 +18,7 @@ impl Store {
     /// Stores linked jobs, all or none: nothing is changed before everything is checked.
     pub(super) fn enqueue_linked(&mut self, linked: &LinkedJobs) -> Result<Enqueued> {
         match &linked.target {
-            LinkedTarget::New { name, unique_key, input, parent, seal } => {
+            LinkedTarget::New { name, unique_key, input, parent, seal, .. } => {
                 linked.check(|_| false)?;
                 let unique = unique_key.clone().map(|key| (name.clone(), key));
                 if let Some(&id) = unique.as_ref().and_then(|unique| self.links.unique.get(unique)) {

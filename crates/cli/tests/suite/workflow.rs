@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::{command, reveille, run};
+use crate::exec::work;
 use crate::harness::{TestDatabase, database};
 
 /// Workflow 1: `extract` is completed, `load` runs, `report` waits for both.
@@ -132,4 +133,19 @@ async fn a_job_is_enqueued_after_others_and_shown_as_blocked() {
     assert_eq!(reveille(&database, &["cancel", "3"]).out, "3 cancelled\n");
     assert!(!has_column(), "no queue has blocked jobs");
     reveille(&database, &["enqueue", "k", "--on", "dead"]).refused(&["--after"]);
+}
+
+#[tokio::test]
+async fn a_worker_of_programs_starts_the_workflow_of_a_schedule() {
+    let database = database().await;
+    let payload = r#"{"name": "w", "jobs": [{"name": "a", "kind": "k"}, {"name": "b", "kind": "k", "after": ["a"]}]}"#;
+    let add = ["schedule", "add", "nightly", "reveille.workflow", payload, "--cron", "0 2 * * *"];
+    for arguments in [&add[..], &["schedule", "trigger", "nightly"]] {
+        assert_eq!(reveille(&database, arguments).code, 0);
+    }
+    // The program fails for any other kind.
+    let _worker = work(&database, "test \"$REVEILLE_JOB_KIND\" = k", &[]);
+    database.until("select bool_and(state = 'completed') from reveille.workflow_status").await;
+    let ended = "select jsonb_agg(kind || ' ' || outcome order by id) from reveille.finished_jobs";
+    assert_eq!(database.value(ended).await, json!(["reveille.workflow completed", "k completed", "k completed"]));
 }
