@@ -41,7 +41,13 @@ sample as (
 ),
 kinds as (
     select sample.queue, sample.kind, sample.id, of_queue.workers, of_queue.able
-    from (select queue, kind, min(id) as id from sample group by queue, kind) as sample
+    from (
+        select queue, kind, min(id) as id
+        from sample
+        -- Every worker has a handler for this kind. In two parts, since `reveille` before a dot is the schema.
+        where kind <> 'reveille' || '.workflow'
+        group by queue, kind
+    ) as sample
     cross join lateral (
         select count(*) as workers, count(*) filter (where kinds is null or sample.kind = any (kinds)) as able
         from workers

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille::admin::doctor::Verdict;
 use reveille::admin::{
     BulkAction, Cancelled, DeadJobs, Edited, Filter, JobEdit, OverviewList, Pause, QueueSettings, RemovedQueue,
     Retried, StateFilter, View,
@@ -299,6 +300,11 @@ async fn a_worker_starts_workflows() {
     let workflow = Workflow::batch("w", [note("started")]);
     enqueue(&roles.database("producer").await, &workflow).await.unwrap();
     assert_eq!(reports.next().await, "started");
+    // The kind has the same name in any schema.
+    enqueue(&roles.database("producer").await, &workflow).delay(Duration::from_secs(9)).await.unwrap();
+    let findings = roles.database("admin").await.doctor().examine().await.unwrap();
+    let handlers: Vec<_> = findings.iter().filter(|found| found.check == "handlers").collect();
+    assert!(handlers.iter().all(|found| found.state == Verdict::Ok), "{handlers:?}");
     worker.stop().await;
     roles.end().await;
 }

@@ -274,7 +274,7 @@ async fn a_kind_of_reveille_itself_takes_no_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_any_kind_starts_workflows() {
+async fn a_worker_of_any_kind_starts_workflows_and_the_doctor_knows() {
     let database = database().await;
     let any = async |context: Context| match context.job().kind.as_str() {
         "note" => Outcome::Complete,
@@ -283,5 +283,13 @@ async fn a_worker_of_any_kind_starts_workflows() {
     let running = start(worker(&database).handle_any(any, Default::default()));
     enqueue(&database.database, &nightly()).await.unwrap();
     database.until("select count(*) = 3 from reveille.finished_jobs").await;
+    running.stop().await;
+
+    let running = start(reporting_worker(&database).0);
+    enqueue(&database.database, &nightly()).delay(Duration::from_secs(9)).await.unwrap();
+    database.until("select count(*) = 1 from reveille.workers where kinds = '{note}'").await;
+    let findings = database.doctor().examine().await.unwrap();
+    let handlers: Vec<_> = findings.iter().filter(|found| found.check == "handlers").collect();
+    assert!(handlers.iter().all(|found| found.state == reveille::admin::doctor::Verdict::Ok), "{handlers:?}");
     running.stop().await;
 }
