@@ -10,6 +10,7 @@ use reveille::{Context, Outcome, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::encryption::{Confide, OLD, PLAIN, confide, encrypting, enqueuer, keys, tell};
 use crate::harness::{
     Note, TestDatabase, database, eventually, note, report, reporting, reporting_worker, start, worker,
 };
@@ -258,6 +259,30 @@ async fn a_wrong_graph_is_refused_when_it_is_scheduled() {
     let mut workflow = Workflow::new("w");
     workflow.add("a", &NewJob::of(&note("a")).unwrap().unique_key("u"));
     assert!(enqueue(&memory, &workflow).await.unwrap_err().to_string().contains("give the workflow a unique key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payloads_of_a_workflow_are_encrypted_before_and_after_its_start() {
+    let database = database().await;
+    let encryption = std::sync::Arc::new(reveille::handler::Encryption::parse(OLD).unwrap().only([Confide::KIND]));
+    let mut workflow = Workflow::new("w");
+    let first = workflow.add("first", &confide("done"));
+    workflow.add("second", &confide("done")).after(&first);
+    enqueuer(&encryption).enqueue(&database.database, &workflow).await.unwrap();
+    assert_eq!(database.value(PLAIN).await, 0, "in the payload of the starting job");
+    let (builder, _) = encrypting(&database, &encryption);
+    let running = start(builder.handle(tell));
+    database.until("select count(*) = 3 from reveille.finished_jobs").await;
+    assert_eq!(database.value(PLAIN).await, 0, "in the payloads of the workflow's jobs");
+    // A payload in plain text could come from anyone, and the worker would encrypt its jobs as if they were its own.
+    enqueue(&database.database, &workflow).await.unwrap();
+    database.until("select count(*) = 1 from reveille.dead_jobs where reason = 'undecodable'").await;
+    running.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.workflows").await, 1);
+    let told = keys(&[OLD]);
+    let result = database.admin().job(2).await.unwrap().unwrap().result().unwrap();
+    let result = told.open(Confide::KIND, reveille::handler::EncryptedField::Result, &result).unwrap();
+    assert_eq!(result.decode::<Value>().unwrap(), json!({"told": "a secret"}));
 }
 
 #[tokio::test]

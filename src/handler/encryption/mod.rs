@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::handler::extract::Context;
 use crate::handler::middleware::{BoxFuture, Middleware, Next};
 use crate::handler::output::Output;
+use crate::job::linked::WORKFLOW_KIND;
 use crate::job::outcome::Outcome;
 use crate::job::{NewJob, Payload, ReservedJob};
 
@@ -117,7 +118,8 @@ impl Encryption {
         Encryption::new(keys?)
     }
 
-    /// Encrypts only the jobs of these kinds. The jobs of other kinds pass unchanged.
+    /// Encrypts only the jobs of these kinds, and jobs that start workflows, since these hold payloads of other kinds.
+    /// The jobs of other kinds pass unchanged.
     #[must_use]
     pub fn only<K: Into<String>>(self, kinds: impl IntoIterator<Item = K>) -> Encryption {
         Encryption { kinds: Some(kinds.into_iter().map(Into::into).collect()), ..self }
@@ -170,8 +172,9 @@ impl Encryption {
         Ok(String::from_utf8_lossy(&plain).into_owned())
     }
 
+    /// The payload of a job that starts a workflow has the payloads of other kinds in it, so this kind is covered, too.
     fn covers(&self, kind: &str) -> bool {
-        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind))
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(kind) || kind == WORKFLOW_KIND)
     }
 
     fn envelope(&self, kind: &str, field: EncryptedField, plain: &[u8]) -> Result<Envelope> {
