@@ -1,21 +1,22 @@
 -- Jobs that a handler runs and waits for. See docs/features/steps.md.
 
+-- The names of these events have a colon: a dot would make the name of the schema of what stands before it.
 alter table reveille.events drop constraint payload_is_at_most_8_kib;
 alter table reveille.events add constraint payload_is_at_most_8_kib check (
-    octet_length(payload::text) <= 8192 or starts_with(name, 'reveille.end:')
+    octet_length(payload::text) <= 8192 or starts_with(name, 'reveille:end:')
 );
 comment on column reveille.events.payload is
     'The event''s payload: any JSON, at most 8 KiB of text. The end of a job that a handler runs has more: its result.';
 -- This index has the waits for the ends of jobs. Most ends are waited for by no handler.
-create index waits_for_ends on reveille.waits (event) where starts_with(event, 'reveille.end:');
+create index waits_for_ends on reveille.waits (event) where starts_with(event, 'reveille:end:');
 
 create or replace function reveille.emit(event text, payload jsonb default 'null') returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if starts_with(emit.event, 'reveille.') then
-        raise exception 'names of events that begin with "reveille." are reserved'
+    if starts_with(emit.event, 'reveille:') then
+        raise exception 'names of events that begin with "reveille:" are reserved'
             using errcode = 'invalid_parameter_value', hint = 'Give the event another name.';
     end if;
     insert into reveille.events (name, payload) values (emit.event, coalesce(emit.payload, 'null'))
@@ -60,7 +61,7 @@ begin
         update reveille.jobs set linked = true where jobs.id = child;
         -- The wait comes before the child can end, so its end is always noted as an event.
         insert into reveille.waits (job, event, until, seen)
-        values (run_child.parent, 'reveille.end:' || child, 'infinity', true);
+        values (run_child.parent, 'reveille:end:' || child, 'infinity', true);
         insert into reveille.steps (job, name, value, outcome, attempt, reserved_at)
         values (run_child.parent, run_child.step, to_jsonb(child), 'done', run_child.attempt, run_child.reserved_at);
         update reveille.jobs set linked = true, failures = 0 where jobs.id = run_child.parent;
@@ -83,12 +84,12 @@ create function reveille.emit_ends(ended bigint[]) returns void
     set enable_seqscan = off
 as $$
 begin
-    if not exists (select from reveille.waits where starts_with(waits.event, 'reveille.end:')) then
+    if not exists (select from reveille.waits where starts_with(waits.event, 'reveille:end:')) then
         return;
     end if;
     insert into reveille.events (name, payload, until)
     select
-        'reveille.end:' || ends.job,
+        'reveille:end:' || ends.job,
         jsonb_build_object(
             'outcome', case ends.outcome when 'completed' then 'completed' when 'dead' then 'dead' else 'cancelled' end,
             'result', ends.result,
@@ -103,7 +104,7 @@ begin
     where ends.job = any (ended) and ends.outcome <> 'revived'
         and exists (
             select from reveille.waits
-            where waits.event = 'reveille.end:' || ends.job and starts_with(waits.event, 'reveille.end:')
+            where waits.event = 'reveille:end:' || ends.job and starts_with(waits.event, 'reveille:end:')
         )
     on conflict do nothing;
 end

@@ -86,7 +86,7 @@ expected (name, made_by) as (
         (
             'waits_for_ends',
             'create index concurrently waits_for_ends on reveille.waits (event) '
-            'where starts_with(event, ''reveille.end:'')'
+            'where starts_with(event, ''reveille:end:'')'
         ),
         ('waits_event', 'create index concurrently waits_event on reveille.waits (event)'),
         (

@@ -193,7 +193,7 @@ pub trait Driver: Send + Sync + 'static {
     }
 
     /// Enqueues a job and records its id as the value of a step, both or none. Once that job has ended, the store emits
-    /// the event `reveille.end:ID`, with a JSON object that has its `outcome` (`completed`, `dead` or `cancelled`), its
+    /// the event `reveille:end:ID`, with a JSON object that has its `outcome` (`completed`, `dead` or `cancelled`), its
     /// `result` and its last `error`. In all else like [`record_step`](Driver::record_step): if the step is recorded
     /// already, no job is enqueued.
     fn run_child<'a>(

@@ -70,7 +70,7 @@ impl Context {
         let Step::Value(child) = step else { return Err(self.is_another(&name, &step, "a job to run")) };
         let child: i64 = self.read(&name, &child)?;
         call.succeeded();
-        match self.pause(&format!("reveille.end:{child}"), Pausing::Event(LONGEST)).await? {
+        match self.pause(&format!("reveille:end:{child}"), Pausing::Event(LONGEST)).await? {
             Step::Wait(WaitState::Event(end)) => self.result_of(child, &job.kind, &name, &end),
             _ => Err(Error::invalid(format!("job {child} of step {name:?} has not ended within 10 years"))),
         }

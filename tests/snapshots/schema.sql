@@ -900,8 +900,8 @@ CREATE FUNCTION reveille.emit(event text, payload jsonb DEFAULT 'null'::jsonb) R
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if starts_with(emit.event, 'reveille.') then
-        raise exception 'names of events that begin with "reveille." are reserved'
+    if starts_with(emit.event, 'reveille:') then
+        raise exception 'names of events that begin with "reveille:" are reserved'
             using errcode = 'invalid_parameter_value', hint = 'Give the event another name.';
     end if;
     insert into reveille.events (name, payload) values (emit.event, coalesce(emit.payload, 'null'))
@@ -926,12 +926,12 @@ CREATE FUNCTION reveille.emit_ends(ended bigint[]) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 begin
-    if not exists (select from reveille.waits where starts_with(waits.event, 'reveille.end:')) then
+    if not exists (select from reveille.waits where starts_with(waits.event, 'reveille:end:')) then
         return;
     end if;
     insert into reveille.events (name, payload, until)
     select
-        'reveille.end:' || ends.job,
+        'reveille:end:' || ends.job,
         jsonb_build_object(
             'outcome', case ends.outcome when 'completed' then 'completed' when 'dead' then 'dead' else 'cancelled' end,
             'result', ends.result,
@@ -946,7 +946,7 @@ begin
     where ends.job = any (ended) and ends.outcome <> 'revived'
         and exists (
             select from reveille.waits
-            where waits.event = 'reveille.end:' || ends.job and starts_with(waits.event, 'reveille.end:')
+            where waits.event = 'reveille:end:' || ends.job and starts_with(waits.event, 'reveille:end:')
         )
     on conflict do nothing;
 end
@@ -2798,7 +2798,7 @@ begin
         update reveille.jobs set linked = true where jobs.id = child;
         -- The wait comes before the child can end, so its end is always noted as an event.
         insert into reveille.waits (job, event, until, seen)
-        values (run_child.parent, 'reveille.end:' || child, 'infinity', true);
+        values (run_child.parent, 'reveille:end:' || child, 'infinity', true);
         insert into reveille.steps (job, name, value, outcome, attempt, reserved_at)
         values (run_child.parent, run_child.step, to_jsonb(child), 'done', run_child.attempt, run_child.reserved_at);
         update reveille.jobs set linked = true, failures = 0 where jobs.id = run_child.parent;
@@ -4215,7 +4215,7 @@ CREATE TABLE reveille.events (
     until timestamp with time zone DEFAULT (clock_timestamp() + '30 days'::interval) NOT NULL,
     seen boolean DEFAULT false NOT NULL,
     CONSTRAINT name_has_1_to_512_bytes CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 512))),
-    CONSTRAINT payload_is_at_most_8_kib CHECK (((octet_length((payload)::text) <= 8192) OR starts_with(name, 'reveille.end:'::text)))
+    CONSTRAINT payload_is_at_most_8_kib CHECK (((octet_length((payload)::text) <= 8192) OR starts_with(name, 'reveille:end:'::text)))
 );
 
 COMMENT ON TABLE reveille.events IS 'Events that were emitted. The first emit of a name wins, until upkeep deletes the event 30 days later.';
@@ -6216,7 +6216,7 @@ CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends
 
 CREATE INDEX waits_event ON reveille.waits USING btree (event);
 
-CREATE INDEX waits_for_ends ON reveille.waits USING btree (event) WHERE starts_with(event, 'reveille.end:'::text);
+CREATE INDEX waits_for_ends ON reveille.waits USING btree (event) WHERE starts_with(event, 'reveille:end:'::text);
 
 CREATE INDEX waits_unseen ON reveille.waits USING btree (job, event) WHERE (NOT seen);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reveille::driver::{Driver, Postgres, WorkerInfo};
 use reveille::job::{NewJob, Payload, RetryPolicy};
-use reveille::{Context, Error, Job, Outcome, State, Worker, enqueue};
+use reveille::{Context, Database, Error, Job, Outcome, State, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -79,6 +79,18 @@ async fn a_handler_goes_on_with_the_results_of_the_jobs_that_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_handler_runs_jobs_in_another_schema_too() {
+    let database = database().await;
+    let other = Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
+    other.migrate().await.unwrap();
+    let (reporter, mut reports) = reporting();
+    let worker = start(Worker::builder(other.clone()).state(reporter).handle(album).handle(resize));
+    enqueue(&other, &Album { photos: vec![2] }).await.unwrap();
+    assert_eq!(reports.next().await, "0 failures: small 2!!");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_death_and_the_cancel_of_a_job_are_errors_of_run() {
     let database = database().await;
     let (reporter, mut reports) = reporting();
@@ -122,8 +134,8 @@ async fn a_job_with_a_unique_key_is_not_run_and_its_event_is_not_emitted_by_hand
     let refused = "the job of step \"a\" has a unique key; leave the key out, since the step enqueues the job once";
     assert_eq!(reports.next().await, refused);
     worker.stop().await;
-    let error = database.client().await.batch_execute("select reveille.emit('reveille.end:7')").await.unwrap_err();
+    let error = database.client().await.batch_execute("select reveille.emit('reveille:end:7')").await.unwrap_err();
     let error = error.as_db_error().unwrap().message().to_owned();
-    assert_eq!(error, "names of events that begin with \"reveille.\" are reserved");
+    assert_eq!(error, "names of events that begin with \"reveille:\" are reserved");
     assert_eq!(database.value("select to_jsonb(count(*)) from reveille.events").await, json!(0));
 }

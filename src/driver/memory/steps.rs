@@ -87,7 +87,7 @@ impl Store {
             error: error.map(|error| error.error.as_str()),
         };
         if let Ok(end) = Payload::encode(&end) {
-            self.emit(&format!("reveille.end:{id}"), &end);
+            self.emit(&format!("reveille:end:{id}"), &end);
         }
     }
 

@@ -162,7 +162,7 @@ async fn the_end_of_a_job_that_a_handler_runs_is_an_event(subject: &Subject) {
         let reservation = subject.claim_one(1).await.reservation;
         let run = subject.driver.run_child(&reservation, "a", &job("child")).await.unwrap().unwrap();
         let Step::Value(id) = run.step else { panic!("{run:?}") };
-        let event = format!("reveille.end:{}", id.decode::<i64>().unwrap());
+        let event = format!("reveille:end:{}", id.decode::<i64>().unwrap());
         assert_eq!(wait(subject, &reservation, &event, HOUR).await, WaitState::Open);
         assert!(subject.settle(reservation, snoozed(HOUR)).await);
         let child = subject.claim_one(1).await.reservation;
