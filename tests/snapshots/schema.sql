@@ -79,6 +79,20 @@ declare
     applied int;
     cancelled int;
 begin
+    -- The statements that note ends look up the workflow. An end that a program has inserted by hand may lack it, and
+    -- would not be counted.
+    update reveille.linked_ends as ends
+    set workflow = members.workflow
+    from reveille.workflow_jobs as members
+    join reveille.workflows on workflows.id = members.workflow
+    where members.job = ends.job and ends.job = any (array(
+        select first.job from reveille.linked_ends as first
+        where first.workflow is null
+        order by first.ended_at
+        limit most
+        for update skip locked
+    ));
+
     with of_members as materialized (
         select ends.job, ends.workflow
         from reveille.linked_ends as ends

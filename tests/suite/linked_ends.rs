@@ -298,6 +298,17 @@ async fn upkeep_removes_a_workflow_30_days_after_its_end() {
 }
 
 #[tokio::test]
+async fn an_end_that_was_inserted_by_hand_counts_in_its_workflow() {
+    let database = database().await;
+    database.run("select reveille.enqueue_workflow('w', '[{\"name\": \"a\", \"kind\": \"k\"}]')").await;
+    database
+        .run("delete from reveille.jobs; insert into reveille.linked_ends (job, outcome) values (1, 'completed')")
+        .await;
+    database.run("select reveille.apply_linked_ends()").await;
+    assert_eq!(database.value("select state from reveille.workflow_status").await, "completed");
+}
+
+#[tokio::test]
 async fn an_end_whose_workflow_upkeep_has_removed_is_applied() {
     let database = database().await;
     followed(&database, &job()).await;
