@@ -6,7 +6,7 @@ use crate::job::payload::Payload;
 
 /// Kinds that begin with this text are Reveille's own.
 pub(crate) const RESERVED_KINDS: &str = "reveille.";
-/// The kind of the jobs that start workflows. The payload of such a job is the workflow.
+/// The kind of the jobs that start workflows. Their payloads are the workflows.
 pub(crate) const WORKFLOW_KIND: &str = "reveille.workflow";
 
 /// The outcome of a prerequisite that a job waits for. If another outcome comes, the job is skipped.

@@ -35,7 +35,7 @@ pub struct JobsRun {
     pub put_back: u64,
     /// The number of attempts after which the job is dead.
     pub dead: u64,
-    /// The number of blocked jobs that are left in the worker's queues. They are no attempts: such a job still waits
+    /// The number of blocked jobs that are left in the worker's queues. They are no attempts: blocked jobs still wait
     /// for others, which are dead, delayed, or in another queue.
     pub blocked: u64,
 }

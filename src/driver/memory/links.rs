@@ -45,7 +45,7 @@ pub(super) struct BlockedEntry {
     pub(super) chances: usize,
     /// True if one met dependency is enough.
     pub(super) needs_one: bool,
-    /// True if the job waits for others, and neither for completed nor for dead ones alone. A cancel leaves such a job.
+    /// True if the job cleans up: it waits for others, but not for `completed` or `dead`. A cancel leaves the job.
     pub(super) cleanup: bool,
 }
 

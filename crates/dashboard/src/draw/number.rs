@@ -15,8 +15,8 @@ pub fn count(n: impl TryInto<u64>) -> String {
     grouped
 }
 
-/// Writes a count of a queue's jobs, and marks an estimate with `~`. However many queues there are, a queue's jobs are
-/// counted up to 100, so such a count is exact even if the queue's other count is an estimate.
+/// Writes a count of a queue's jobs, and marks an estimate with `~`. The server counts the first 100 jobs of each queue
+/// one by one, so a count of at most 100 is always exact.
 pub fn about(n: u64, is_estimate: bool) -> String {
     if is_estimate && n > 100 { format!("~{}", count(n)) } else { count(n) }
 }

@@ -181,7 +181,7 @@ async fn all_jobs(visit: &Visit, workflow: &WorkflowRow) -> Markup {
     html! {
         @match graph::graph("Jobs, and what they wait for", &layered, link) {
             Some(graph) => (graph),
-            None => p.hint { "The jobs wait for so many others that a drawing would not tell them apart." }
+            None => p.hint { "There is no drawing: these jobs have more than 500 dependencies, or too many layers." }
         }
         (table(visit, workflow, shown).await)
         @if pages.len() > 1 {

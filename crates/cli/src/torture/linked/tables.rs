@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::KINDS;
 use crate::torture::report::TortureFigures;
 
-/// The linked jobs that have an end or are live, by their ids and numbers. `lost` is true of a job that a worker had
-/// reserved when it was declared dead: such a failure need not be in a journal. The query avoids the operators of which
-/// the hostile role makes its own.
+/// The linked jobs that have an end or are live, by their ids and numbers. `lost` is true if a worker had reserved the
+/// job when that worker was declared dead. No journal needs to have this failure. The hostile role makes operators of
+/// its own in `public`, so the query uses none of these.
 pub const ENDED: &str = "with rows (id, payload, kind, errors, how) as (
         select id, payload, kind, errors, outcome from reveille.finished_jobs
         union all select id, payload, kind, errors, 'dead' from reveille.dead_jobs
