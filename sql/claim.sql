@@ -8,7 +8,7 @@
 --   $5 bigint[]       the low-water mark of each level: id
 --
 -- Returns one row per job. The column `place` is the tuple id of the job's row after this update, for
--- sql/settle_alike.sql.
+-- sql/settle_alike.sql; null for a linked job, which that statement does not settle.
 --
 -- Each level is one scan in the order of the index, from the mark up to the first delayed job. The scan does not read
 -- delayed jobs, other levels, or the dead rows below the mark. Without MATERIALIZED, the planner may choose a plan that
@@ -49,4 +49,5 @@ returning
     jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
     jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
     extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-    jobs.cancel_requested_at is not null as cancel_requested, jobs.ctid as place
+    jobs.cancel_requested_at is not null as cancel_requested,
+    case when not jobs.linked then jobs.ctid end as place

@@ -50,7 +50,8 @@ with due as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        jobs.cancel_requested_at is not null as cancel_requested, jobs.ctid as place
+        jobs.cancel_requested_at is not null as cancel_requested,
+        case when not jobs.linked then jobs.ctid end as place
 )
 select
     claimed.*, (select count(*) from parked) as parked,
