@@ -1,4 +1,4 @@
-//! `bench workflows`: the cost of workflows: a large batch, and many small workflows.
+//! `bench workflows`: the cost of workflows: a large batch, and many small workflows, each of whose jobs must run once.
 
 use std::time::{Duration, Instant};
 
@@ -147,8 +147,20 @@ impl WorkflowsBench {
         }
         stage.run("vacuum analyze").await?;
         let per_second = self.drain(stage, self.workflows * 5).await?;
+        each_ran_once(stage, i64::from(self.workflows) * 5).await?;
         Ok(per_second / 5.0)
     }
+}
+
+/// Fails unless the history has each of this many jobs once. In each workflow, two jobs that end together start one.
+async fn each_ran_once(stage: &BenchStage, jobs: i64) -> Result<(), Failure> {
+    let sql = "select count(*), count(distinct id) from reveille.finished_jobs where outcome = 'completed'";
+    let row = stage.client().await?.query_one(sql, &[]).await?;
+    let (ends, ended): (i64, i64) = (row.get(0), row.get(1));
+    if (ends, ended) != (jobs, jobs) {
+        return Err(Failure::Error(format!("bench: {ended} of {jobs} jobs have {ends} ends, instead of one each")));
+    }
+    Ok(())
 }
 
 fn no_op() -> Result<NewJob, Failure> {
