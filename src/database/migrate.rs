@@ -33,6 +33,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V15__child_jobs", include_str!("../../migrations/V15__child_jobs.sql")),
     ("V16__applying_ends", include_str!("../../migrations/V16__applying_ends.sql")),
     ("V17__link_views", include_str!("../../migrations/V17__link_views.sql")),
+    ("V18__large_workflows", include_str!("../../migrations/V18__large_workflows.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

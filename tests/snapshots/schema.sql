@@ -70,6 +70,7 @@ CREATE FUNCTION reveille.apply_linked_ends(most integer DEFAULT 1000) RETURNS in
     AS $$
 #variable_conflict use_column
 declare
+    places tid[];
     taken bigint[];
     touched bigint[];
     waiters bigint[];
@@ -81,55 +82,66 @@ declare
 begin
     -- The statements that note ends look up the workflow. An end that a program has inserted by hand may lack it, and
     -- would not be counted.
-    update reveille.linked_ends as ends
-    set workflow = members.workflow
-    from reveille.workflow_jobs as members
-    join reveille.workflows on workflows.id = members.workflow
-    where members.job = ends.job and ends.job = any (array(
-        select first.job from reveille.linked_ends as first
-        where first.workflow is null
-        order by first.ended_at
-        limit most
-        for update skip locked
-    ));
-
-    with of_members as materialized (
-        select ends.job, ends.workflow
-        from reveille.linked_ends as ends
-        join reveille.workflows on workflows.id = ends.workflow
-        where ends.workflow is not null
-        order by ends.ended_at
-        limit most
-        -- In this order: otherwise an end would stay locked whose workflow another worker has locked, and that worker
-        -- could not apply the end in its next call.
-        for update of workflows, ends skip locked
-    ), of_others as materialized (
-        select ends.job
+    with lacking as materialized (
+        select ends.ctid as place, (
+            select members.workflow from reveille.workflow_jobs as members
+            where members.job = ends.job and exists (select from reveille.workflows where id = members.workflow)
+        ) as workflow
         from reveille.linked_ends as ends
         where ends.workflow is null
         order by ends.ended_at
         limit most
         for update skip locked
     )
-    select array_agg(ends.job order by ends.job), array_agg(distinct ends.workflow) filter (where workflow is not null)
-    into taken, touched
-    from (select job, workflow from of_members union all select job, null from of_others) as ends;
+    update reveille.linked_ends as ends set workflow = lacking.workflow
+    from lacking
+    where ends.ctid = lacking.place and lacking.workflow is not null;
+
+    with of_members as materialized (
+        select ends.ctid as place, ends.job, ends.workflow
+        from reveille.linked_ends as ends
+        -- The workflow first: otherwise an end would stay locked whose workflow another worker has locked, and that
+        -- worker could not apply the end in its next call. A join would sort all ends that wait, in each call.
+        cross join lateral (
+            select from reveille.workflows where workflows.id = ends.workflow for update skip locked
+        ) as locked
+        where ends.workflow is not null
+        order by ends.ended_at
+        limit most
+        for update of ends skip locked
+    ), of_others as materialized (
+        select ends.ctid as place, ends.job
+        from reveille.linked_ends as ends
+        where ends.workflow is null
+        order by ends.ended_at
+        limit most
+        for update skip locked
+    )
+    select
+        array_agg(ends.place), array_agg(ends.job),
+        array_agg(distinct ends.workflow) filter (where ends.workflow is not null)
+    into places, taken, touched
+    from (select place, job, workflow from of_members union all select place, job, null from of_others) as ends;
 
     if taken is not null then
         -- No other session changes the rows of these members and of the dependencies on these jobs, since this session
-        -- has locked the workflows and the ends. So the rows are found again by their places.
+        -- has locked the workflows and the ends. So the rows are found again by their places. With `offset 0`, and as
+        -- scalar queries, other rows are found from the ends by indexes, whatever the planner expects.
         with changed as materialized (
             select
-                members.ctid as place, members.workflow, members.outcome as before, outcomes.outcome, ends.result,
+                members.place, ends.workflow, members.outcome as before, outcomes.outcome, ends.result,
                 ends.was_blocked, ends.ended_at
-            from reveille.linked_ends as ends
-            join reveille.workflow_jobs as members on members.job = ends.job
+            from unnest(places) as taken (place)
+            cross join lateral (
+                select * from reveille.linked_ends where ctid = taken.place and workflow is not null offset 0
+            ) as ends
+            cross join lateral (
+                select ctid as place, outcome from reveille.workflow_jobs where job = ends.job offset 0
+            ) as members
             cross join lateral (
                 select case ends.outcome when 'revived' then null when 'purged' then 'cancelled' else ends.outcome end
             ) as outcomes (outcome)
-            where ends.job = any (taken) and ends.workflow is not null and (
-                members.outcome is distinct from outcomes.outcome or ends.was_blocked or ends.outcome = 'revived'
-            )
+            where members.outcome is distinct from outcomes.outcome or ends.was_blocked or ends.outcome = 'revived'
         ), noted as (
             update reveille.workflow_jobs as members
             set outcome = changed.outcome,
@@ -162,15 +174,20 @@ begin
         -- The rows of the waiting jobs are locked here, and lowered. Whether a job starts is decided in a later
         -- statement, which sees what other sessions have lowered before.
         with due as materialized (
-            select
-                dependencies.waiter, dependencies.ctid as place,
-                reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome) as state
-            from reveille.linked_ends as ends
-            join reveille.dependencies on dependencies.on_job = ends.job
-            join reveille.blocked_jobs on blocked_jobs.id = dependencies.waiter
-            where ends.job = any (taken) and dependencies.state in ('open', 'held')
-                and dependencies.state
-                    <> reveille.dependency_state(dependencies.fires_on, dependencies.on_dead, ends.outcome)
+            select found.waiter, found.place, found.state
+            from unnest(places) as taken (place)
+            cross join lateral (
+                select job, outcome from reveille.linked_ends where ctid = taken.place offset 0
+            ) as ends
+            cross join lateral (
+                select
+                    waiter, ctid as place, reveille.dependency_state(fires_on, on_dead, ends.outcome) as state
+                from reveille.dependencies
+                where on_job = ends.job and state in ('open', 'held')
+                    and state <> reveille.dependency_state(fires_on, on_dead, ends.outcome)
+                offset 0
+            ) as found
+            where (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = found.waiter) is not null
             limit most + 1
         ), locked as materialized (
             select id from reveille.blocked_jobs
@@ -220,7 +237,9 @@ begin
 
         perform reveille.emit_ends(taken);
         with gone as (
-            delete from reveille.linked_ends where job = any (taken) returning job, outcome, workflow
+            delete from reveille.linked_ends as ends using unnest(places) as taken (place)
+            where ends.ctid = taken.place
+            returning ends.job, ends.outcome, ends.workflow
         ), over as materialized (
             select job, workflow from gone where outcome in ('completed', 'cancelled', 'skipped', 'purged')
         ), forgotten as (
@@ -1523,10 +1542,14 @@ $$;
 COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue: lets the job that it has just inserted hold the job''s unique key for a period (null: while the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the new job and returns false.';
 
 CREATE FUNCTION reveille.inputs(job bigint, after_label text DEFAULT ''::text, most integer DEFAULT 100, only_label text DEFAULT NULL::text, OUT label text, OUT name text, OUT prerequisite bigint, OUT outcome text, OUT result jsonb) RETURNS SETOF record
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
+#variable_conflict use_column
+begin
+    return query
     select
         dependencies.label, members.name, dependencies.on_job,
         coalesce(members.outcome, ends.outcome, finished.outcome, dead.outcome),
@@ -1546,7 +1569,8 @@ CREATE FUNCTION reveille.inputs(job bigint, after_label text DEFAULT ''::text, m
     where dependencies.waiter = inputs.job and dependencies.label > after_label
         and (only_label is null or dependencies.label = only_label)
     order by dependencies.label
-    limit most
+    limit most;
+end
 $$;
 
 COMMENT ON FUNCTION reveille.inputs(job bigint, after_label text, most integer, only_label text, OUT label text, OUT name text, OUT prerequisite bigint, OUT outcome text, OUT result jsonb) IS 'Returns what a job has waited for, in the order of the labels: up to `most` rows with labels after after_label, or the one with only_label. outcome is null while the prerequisite has not ended. The result of a job without a workflow is known as long as its queue''s history.';
@@ -3768,6 +3792,7 @@ CREATE TABLE reveille.blocked_jobs (
     awaited boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.05');
+ALTER TABLE ONLY reveille.blocked_jobs ALTER COLUMN workflow SET (n_distinct=-0.1);
 
 COMMENT ON TABLE reveille.blocked_jobs IS 'Blocked jobs: jobs that have never started, since they wait for the ends of other jobs. A job keeps its id when it moves to reveille.jobs.';
 
@@ -3825,6 +3850,8 @@ CREATE TABLE reveille.dependencies (
     CONSTRAINT state_is_known CHECK ((state = ANY (ARRAY['open'::text, 'met'::text, 'held'::text, 'skipped'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', fillfactor='50');
+ALTER TABLE ONLY reveille.dependencies ALTER COLUMN waiter SET (n_distinct=-0.1);
+ALTER TABLE ONLY reveille.dependencies ALTER COLUMN on_job SET (n_distinct=-0.1);
 
 COMMENT ON TABLE reveille.dependencies IS 'Dependencies: which job waits for which, and for which outcome. Those of a workflow are kept as long as its row, all others until the waiting job has completed or was cancelled.';
 
@@ -3851,6 +3878,7 @@ CREATE TABLE reveille.workflow_jobs (
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', fillfactor='50');
+ALTER TABLE ONLY reveille.workflow_jobs ALTER COLUMN workflow SET (n_distinct=-0.1);
 
 COMMENT ON TABLE reveille.workflow_jobs IS 'The jobs of workflows, one row each from the enqueue to the removal of the workflow. Their results are kept here, whatever the retention of their queues.';
 

@@ -77,6 +77,7 @@ mod parts;
 mod pauses;
 mod plans;
 mod plans_blocked;
+mod plans_workflows;
 mod pooler;
 mod prepared;
 mod properties;
