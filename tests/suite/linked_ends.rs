@@ -178,22 +178,23 @@ fn visit(folder: &Path, deleting: &mut BTreeSet<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_prerequisites_that_end_together_start_their_successor_once() {
     let database = database().await;
-    // One hundred pairs end in two sessions at once, while three others apply.
+    // 2,000 pairs end in two sessions at once, while three others apply.
     database
         .run(
             "create table starts (job bigint);
+            create table finished (session text);
             create function note_start() returns trigger language plpgsql as $$
             begin insert into public.starts values (new.id); return null; end $$;
             create trigger note_start after insert on reveille.jobs for each row
             when (new.kind = 'follower') execute function note_start();
-            select reveille.enqueue(kind => 'k') from generate_series(1, 200);
-            select reveille.enqueue_after(array[n, n + 100], 'follower', queue => 'l')
-            from generate_series(1, 100) as n",
+            select reveille.enqueue(kind => 'k') from generate_series(1, 4000);
+            select reveille.enqueue_after(array[n, n + 2000], 'follower', queue => 'l')
+            from generate_series(1, 2000) as n",
         )
         .await;
-    let end = |from: i32| {
-        let ids = (from..from + 100).map(|id| format!("select reveille.cancel({id}) as {}", "answer"));
-        let sql: Vec<String> = ids.collect();
+    // A cancelled job counts here like a completed one.
+    database.run("update reveille.dependencies set fires_on = 'any'").await;
+    let run = |sql: [String; 2]| {
         let client = database.client();
         async move {
             let client = client.await;
@@ -202,21 +203,28 @@ async fn two_prerequisites_that_end_together_start_their_successor_once() {
             }
         }
     };
-    // A cancelled job counts here like a completed one.
-    database.run("update reveille.dependencies set fires_on = 'any'").await;
-    let apply = || {
-        let client = database.client();
-        async move {
-            let client = client.await;
-            for _ in 0..400 {
-                client.batch_execute("select reveille.apply_linked_ends(3)").await.unwrap();
-            }
-        }
+    let end = |from: i32, to: i32| {
+        run([
+            format!("do $$ begin for id in {from}..{to} loop perform reveille.cancel(id); commit; end loop; end $$"),
+            format!("insert into finished values ('{from}')"),
+        ])
     };
-    futures::join!(end(1), end(101), apply(), apply(), apply());
+    let apply = || {
+        run([
+            "do $$ begin
+            while (select count(*) from public.finished) < 2 loop
+                perform reveille.apply_linked_ends(20);
+                commit;
+            end loop;
+            end $$"
+                .to_owned(),
+            String::new(),
+        ])
+    };
+    futures::join!(end(1, 2000), end(2001, 4000), apply(), apply(), apply());
     while database.value("select reveille.apply_linked_ends()").await != 0 {}
     let starts = "select jsonb_build_array(count(*), count(distinct job)) from starts";
-    assert_eq!(database.value(starts).await, json!([100, 100]));
+    assert_eq!(database.value(starts).await, json!([2000, 2000]));
     assert_eq!(database.value("select count(*) from reveille.blocked_jobs").await, 0);
 }
 
