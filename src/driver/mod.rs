@@ -206,7 +206,8 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Err(no_steps()) })
     }
 
-    /// Emits an event. Returns false, and changes nothing, if the store has an event of this name.
+    /// Emits an event. Returns false, and changes nothing, if the store has an event of this name. Refuses a name that
+    /// begins with `reveille:`, since only the store itself emits such events.
     fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         let _ = (event, payload);
         Box::pin(async { Err(Error::invalid("this store keeps no events")) })

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::database::enqueue_on::EnqueueOn;
 use crate::enqueue::Enqueuer;
 use crate::error::{Error, Result};
-use crate::job::{Payload, check_key};
+use crate::job::{Payload, check_event};
 
 /// The largest payload of an event, in bytes as Postgres writes it.
 const LARGEST: usize = 8 * 1024;
@@ -14,7 +14,8 @@ const LARGEST: usize = 8 * 1024;
 /// later go on at once. Returns true for the first emit of a name. Later emits of the name change nothing.
 ///
 /// An event is kept for 30 days, and longer while a job still waits for it. On a transaction, the event exists once the
-/// transaction commits. The name has 1 to 512 bytes, and the payload is any JSON of up to 8 KiB.
+/// transaction commits. The name has 1 to 512 bytes and does not begin with `reveille:`. The payload is any JSON of up
+/// to 8 KiB.
 ///
 /// ```no_run
 /// # use serde::Serialize;
@@ -47,7 +48,7 @@ impl Enqueuer {
         payload: &(impl Serialize + ?Sized),
     ) -> Result<bool> {
         let event = event.as_ref();
-        check_key("an event's name", Some(event))?;
+        check_event(event)?;
         let payload = Payload::encode_as("the event's payload", payload)?;
         let size = payload.written_len();
         if size > LARGEST {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::driver::{Pausing, SleepState, Step, WaitState};
 use crate::error::{Error, Result};
 use crate::handler::extract::Context;
-use crate::job::Payload;
+use crate::job::{Payload, check_event};
 
 /// The error of [`Context::step`]: the error that the step's code returned, or an error of Reveille.
 ///
@@ -172,9 +172,11 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// As in [`sleep`](Context::sleep). Invalid if the payload does not decode to the type.
+    /// As in [`sleep`](Context::sleep). Invalid if no program can emit an event of this name, or if the payload does
+    /// not decode to the type.
     pub async fn wait_for<T: DeserializeOwned>(&self, event: impl Into<String>, limit: Duration) -> Result<Option<T>> {
         let event = event.into();
+        check_event(&event)?;
         match self.pause(&event, Pausing::Event(limit)).await? {
             Step::Wait(WaitState::Event(payload)) => self.read(&event, &payload).map(Some),
             Step::Wait(_) => Ok(None),

@@ -11,6 +11,8 @@ use crate::job::{Due, NewJob};
 const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
 /// The largest metadata that the table stores, in bytes: 256 KiB.
 const LARGEST_METADATA: usize = 256 * 1024;
+/// The refusal of an event's name. The SQL function `emit` has the same text.
+const RESERVED_EVENTS: &str = "names of events that begin with \"reveille:\" are reserved";
 const MOST_TAGS: usize = 64;
 /// The largest total size of a job's tags that the table stores, in bytes: 16 KiB.
 const LARGEST_TAGS: usize = 16 * 1024;
@@ -115,6 +117,15 @@ pub(crate) fn check_key(what: &str, key: Option<&str>) -> Result<()> {
         return Err(Error::invalid(format!("{what} must have 1 to 512 bytes, not {}", key.len())));
     }
     check_has_no_nul(what, key)
+}
+
+/// Refuses a name of an event that a program may not use. The table would refuse it, too.
+pub(crate) fn check_event(name: &str) -> Result<()> {
+    check_key("an event's name", Some(name))?;
+    if name.starts_with("reveille:") {
+        return Err(Error::invalid(format!("{RESERVED_EVENTS}; give the event another name")));
+    }
+    Ok(())
 }
 
 fn check_tags(tags: &[String]) -> Result<()> {

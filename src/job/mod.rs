@@ -42,7 +42,7 @@ pub(crate) mod trace_context;
 pub(crate) mod unique;
 mod workflow_state;
 
-pub(crate) use check::{check_key, check_name, check_timeout};
+pub(crate) use check::{check_event, check_key, check_name, check_timeout};
 pub use linked::{Dependency, FiresOn, Input, Labels, LinkedJob, LinkedJobs, LinkedTarget};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
 pub use outcome::{Completed, IntoOutcome, Outcome};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Driver, Postgres, WorkerInfo};
+use reveille::driver::{Driver, Memory, Postgres, WorkerInfo};
+use reveille::enqueue::emit;
 use reveille::job::{NewJob, Payload, RetryPolicy};
 use reveille::{Context, Database, Error, Job, Outcome, State, Worker, enqueue};
 use serde::{Deserialize, Serialize};
@@ -135,7 +136,9 @@ async fn a_job_with_a_unique_key_is_not_run_and_its_event_is_not_emitted_by_hand
     assert_eq!(reports.next().await, refused);
     worker.stop().await;
     let error = database.client().await.batch_execute("select reveille.emit('reveille:end:7')").await.unwrap_err();
-    let error = error.as_db_error().unwrap().message().to_owned();
-    assert_eq!(error, "names of events that begin with \"reveille:\" are reserved");
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.message(), "names of events that begin with \"reveille:\" are reserved");
+    let same = emit(&Memory::new(), "reveille:end:7", &()).await.unwrap_err().to_string();
+    assert_eq!(same.split_once(';').unwrap().0, error.message());
     assert_eq!(database.value("select to_jsonb(count(*)) from reveille.events").await, json!(0));
 }

@@ -79,6 +79,7 @@ behaviours! {
     a_dead_job_keeps_its_steps_until_it_is_done,
     a_sleep_ends_when_it_was_to_end_at_first,
     the_first_event_of_a_name_counts,
+    names_of_events_that_are_reserved_are_refused,
     an_event_makes_a_waiting_job_due,
     an_event_that_comes_before_the_snooze_makes_the_job_due,
     a_wait_that_is_over_stays_over,

@@ -14,7 +14,9 @@ use super::{
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
 use crate::error::{Error, Result};
-use crate::job::{Cancelled, Enqueued, Input, JobState, Labels, LinkedJobs, NewJob, Payload, Reservation, Retried};
+use crate::job::{
+    Cancelled, Enqueued, Input, JobState, Labels, LinkedJobs, NewJob, Payload, Reservation, Retried, check_event,
+};
 use crate::queue::{Pause, QueueSettings};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -288,7 +290,7 @@ impl Driver for Memory {
     }
 
     fn emit<'a>(&'a self, event: &'a str, payload: &'a Payload) -> BoxFuture<'a, Result<bool>> {
-        done(self.store().emit(event, payload))
+        Box::pin(ready(check_event(event).map(|()| self.store().emit(event, payload))))
     }
 
     fn listen(&self, _: i64, on_signal: OnSignal) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {

@@ -20,6 +20,7 @@ behaviours![
     a_dead_job_keeps_its_steps_until_it_is_done needs Steps Controls,
     a_sleep_ends_when_it_was_to_end_at_first needs Steps,
     the_first_event_of_a_name_counts needs Steps,
+    names_of_events_that_are_reserved_are_refused needs Steps,
     an_event_makes_a_waiting_job_due needs Steps,
     an_event_that_comes_before_the_snooze_makes_the_job_due needs Steps,
     a_wait_that_is_over_stays_over needs Steps,
@@ -186,6 +187,22 @@ async fn the_first_event_of_a_name_counts(subject: &Subject) {
     let reservation = subject.claim_one(1).await.reservation;
     assert_eq!(wait(subject, &reservation, "paid", HOUR).await, WaitState::Event(json(1)));
     assert_eq!(wait(subject, &reservation, "sent", Duration::ZERO).await, WaitState::Event(json(3)));
+}
+
+async fn names_of_events_that_are_reserved_are_refused(subject: &Subject) {
+    async fn handle(_: Note, context: Context, State(told): State<mpsc::UnboundedSender<String>>) {
+        let waited = context.wait_for::<Value>("reveille:end:1", HOUR).await;
+        let _ = told.send(waited.unwrap_err().to_string());
+    }
+    let refusal = "names of events that begin with \"reveille:\" are reserved; give the event another name";
+    let error = emit(&*subject.driver, "reveille:end:1", &7).await.unwrap_err();
+    assert_eq!((error.is_invalid(), error.to_string().as_str()), (true, refusal));
+    subject.driver.emit("reveille:end:1", &json(7)).await.unwrap_err();
+    let (told, mut errors) = mpsc::unbounded_channel::<String>();
+    let worker = Worker::builder(subject.driver.clone()).queue(QUEUE, 1).state(told).handle(handle).build().unwrap();
+    enqueue(&*subject.driver, &job("x")).await.unwrap();
+    worker.run_until_drained().await.unwrap();
+    assert_eq!(errors.try_recv().unwrap(), refusal);
 }
 
 async fn an_event_makes_a_waiting_job_due(subject: &Subject) {
