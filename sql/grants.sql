@@ -95,7 +95,8 @@ grant execute on function
     reveille.apply_linked_ends(int), reveille.linked_work_waits(), reveille.dependency_state(text, text, text),
     reveille.settle_blocked(bigint[]), reveille.start_blocked(bigint[]), reveille.update_workflows(bigint[]),
     reveille.cancel_members(int), reveille.inputs(bigint, text, int, text), reveille.cancel(bigint),
-    reveille.cancel_live(bigint[])
+    reveille.cancel_live(bigint[]), reveille.move_blocked(bigint[], text), reveille.bury_blocked(bigint, text),
+    reveille.cancel_or_bury(bigint[]), reveille.make_due(bigint[]), reveille.says_nothing_of_a_row(text)
 to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;

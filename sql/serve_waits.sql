@@ -10,6 +10,8 @@
 -- its snapshot sees. An event and a wait may be committed at the same time, and a pass may see one of them alone. The
 -- pass that marks the later of the two sees both, because it sees everything that was committed before its snapshot.
 --
+-- A job that the server refuses to change goes on at the end of its wait (reveille.make_due).
+--
 -- A running job is not made due: it meets the event by itself, or it snoozes, which makes its wait new again
 -- (sql/settle_waiting.sql). If another session has locked a waiting job, its event and its wait stay new.
 with fresh as materialized (
@@ -34,11 +36,8 @@ with fresh as materialized (
     where id = any (array(select pairs.job from pairs)) and reserved_at is null
     order by id
     for no key update skip locked
-), woken as (
-    update reveille.jobs
-    set available_at = least(available_at, clock_timestamp())
-    where id = any (array(select resting.id from resting))
-    returning 1
+), woken as materialized (
+    select reveille.make_due(array(select resting.id from resting)) as jobs where exists (select from resting)
 ), waiting as materialized (
     select id from reveille.jobs where id = any (array(select pairs.job from pairs)) and reserved_at is null
 ), locked as materialized (
@@ -57,4 +56,4 @@ with fresh as materialized (
 )
 select
     greatest((select count(*) from fresh), (select count(*) from new_events)) >= $1 as more,
-    (select count(*) from woken) as woken
+    coalesce((select woken.jobs from woken), 0)::bigint as woken

@@ -34,6 +34,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V16__applying_ends", include_str!("../../migrations/V16__applying_ends.sql")),
     ("V17__link_views", include_str!("../../migrations/V17__link_views.sql")),
     ("V18__large_workflows", include_str!("../../migrations/V18__large_workflows.sql")),
+    ("V19__moves_and_kinds", include_str!("../../migrations/V19__moves_and_kinds.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

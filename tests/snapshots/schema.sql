@@ -317,6 +317,44 @@ $$;
 
 COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns the state of a job: `live`, `completed` (with its result), `cancelled`, `dead` (with the reason) or `unknown`. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and `completed`, `cancelled` or `dead`. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
 
+CREATE FUNCTION reveille.bury_blocked(id bigint, error text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    fresh bigint;
+    message text := error;
+    is_awaited boolean;
+begin
+    if exists (select from reveille.dead_jobs where dead_jobs.id = bury_blocked.id) then
+        fresh := reveille.fresh_job_id();
+        message := message || format('; its id was %s, which another dead job has', bury_blocked.id);
+    end if;
+    insert into reveille.dead_jobs (
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, timeout,
+        tags, metadata, errors, parent_id, schedule_id, reason, linked
+    )
+    select
+        coalesce(fresh, blocked_jobs.id), queue, kind, payload, priority, 0, 0, max_attempts, clock_timestamp(),
+        created_at, key, timeout, tags, metadata,
+        jsonb_build_array(
+            jsonb_build_object('at', now(), 'attempt', 0, 'reason', 'undecodable', 'error', message)
+        ),
+        parent_id, schedule_id, 'undecodable', true
+    from reveille.blocked_jobs
+    where blocked_jobs.id = bury_blocked.id;
+    delete from reveille.blocked_jobs where blocked_jobs.id = bury_blocked.id returning awaited into is_awaited;
+    if is_awaited and pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.finished', bury_blocked.id || ' dead');
+    end if;
+    perform reveille.note_end(bury_blocked.id, 'dead', true);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.bury_blocked(id bigint, error text) IS 'Makes a dead job of a blocked job, with a fresh id if another dead job has its id. For reveille.move_blocked.';
+
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -541,8 +579,8 @@ begin
 
         -- A job that is cleanup may have waited for the seal alone.
         perform reveille.settle_blocked(array(select unnest(blocked) intersect select unnest(cleanup)));
-        perform reveille.end_blocked(array(select unnest(blocked) except select unnest(cleanup)), 'cancelled');
-        perform reveille.cancel_live(array(select unnest(live) except select unnest(cleanup)));
+        perform reveille.move_blocked(array(select unnest(blocked) except select unnest(cleanup)), 'cancelled');
+        perform reveille.cancel_or_bury(array(select unnest(live) except select unnest(cleanup)));
         seen := seen + passed;
         update reveille.workflows set cancelled_up_to = coalesce(up_to, cancelled_up_to) where id = workflow.id;
         perform reveille.update_workflows(array[workflow.id]);
@@ -553,6 +591,40 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.cancel_members(most integer) IS 'Cancels up to `most` jobs of workflows that are being cancelled, in the order of their names. Returns the number of jobs that it has passed. For reveille.apply_linked_ends.';
+
+CREATE FUNCTION reveille.cancel_or_bury(ids bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    half constant int := cardinality(ids) / 2;
+    code text;
+    message text;
+begin
+    begin
+        perform reveille.cancel_live(ids);
+        return;
+    exception when others or assert_failure then
+        get stacked diagnostics code = returned_sqlstate, message = message_text;
+        if reveille.says_nothing_of_a_row(code) then
+            raise;
+        end if;
+    end;
+    if half > 0 then
+        perform reveille.cancel_or_bury(ids[:half]);
+        perform reveille.cancel_or_bury(ids[half + 1:]);
+    else
+        -- If the job cannot die either, or runs, it goes on.
+        perform reveille.bury_unclaimed(id, code, 'cannot be cancelled: ' || message, true)
+        from reveille.jobs
+        where id = ids[1] and reserved_at is null;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cancel_or_bury(ids bigint[]) IS 'Cancels live jobs, as reveille.cancel_live does. A waiting job whose cancel the server refuses becomes a dead job.';
 
 CREATE FUNCTION reveille.cancel_workflow(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1767,6 +1839,36 @@ $$;
 
 COMMENT ON FUNCTION reveille.live_holder(kind text, unique_key text) IS 'Returns the id of the live job that holds a unique key of a kind; null if there is none.';
 
+CREATE FUNCTION reveille.make_due(ids bigint[]) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    half constant int := cardinality(ids) / 2;
+    made int;
+    code text;
+begin
+    begin
+        update reveille.jobs set available_at = least(available_at, clock_timestamp()) where id = any (ids);
+        get diagnostics made = row_count;
+        return made;
+    exception when others or assert_failure then
+        get stacked diagnostics code = returned_sqlstate;
+        if reveille.says_nothing_of_a_row(code) then
+            raise;
+        end if;
+    end;
+    if half = 0 then
+        return 0;
+    end if;
+    return reveille.make_due(ids[:half]) + reveille.make_due(ids[half + 1:]);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.make_due(ids bigint[]) IS 'Makes these waiting jobs due now, since an event has come, but for a job that the server refuses to change. Such a job goes on at the end of its wait. The caller has locked their rows. Returns the number of changed jobs.';
+
 CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1805,6 +1907,49 @@ end
 $$;
 
 COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on a queue as silent, or not silent, when the queue''s bell is switched off or on.';
+
+CREATE FUNCTION reveille.move_blocked(ids bigint[], fate text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    half constant int := cardinality(ids) / 2;
+    code text;
+    message text;
+begin
+    if coalesce(cardinality(ids), 0) = 0 then
+        return;
+    end if;
+    begin
+        if fate = 'started' then
+            perform reveille.start_blocked(ids);
+        else
+            perform reveille.end_blocked(ids, fate);
+        end if;
+        return;
+    -- `others` leaves out the error of an `assert`, such as one in a trigger.
+    exception when others or assert_failure then
+        get stacked diagnostics code = returned_sqlstate, message = message_text;
+        if reveille.says_nothing_of_a_row(code) then
+            raise;
+        end if;
+    end;
+    if half > 0 then
+        perform reveille.move_blocked(ids[:half], fate);
+        perform reveille.move_blocked(ids[half + 1:], fate);
+    else
+        perform reveille.bury_blocked(ids[1], format(
+            '%s: %s (SQLSTATE %s)',
+            case fate when 'started' then 'cannot be stored in reveille.jobs' else 'cannot be ' || fate end, message,
+            code
+        ));
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.move_blocked(ids bigint[], fate text) IS 'Moves blocked jobs to where they belong: `started`, `skipped` or `cancelled`. A job that the server refuses there becomes a dead job. The caller has locked the rows of the jobs, and those of their workflows.';
 
 CREATE FUNCTION reveille.note_end(job bigint, outcome text, was_blocked boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql
@@ -2851,6 +2996,15 @@ $$;
 
 COMMENT ON FUNCTION reveille.run_child(parent bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, step text, job jsonb) IS 'Enqueues a job, as reveille.enqueue_json does, and records its id as a step of the job that waits for it, if the reservation of that job stands. A step that is recorded already stays as it is, and no job is enqueued. Returns the step; no row if the reservation does not stand. For workers.';
 
+CREATE FUNCTION reveille.says_nothing_of_a_row(code text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select pg_catalog.left(code, 2) operator(pg_catalog.=) any (array['40', '53', '57', '58'])
+        or code operator(pg_catalog.=) '55P03'
+$$;
+
+COMMENT ON FUNCTION reveille.says_nothing_of_a_row(code text) IS 'True if the error with this SQLSTATE may go away by itself: a deadlock, a missing resource, a lock, a stop of the server.';
+
 CREATE FUNCTION reveille.schedule(name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, catch_up text DEFAULT 'one'::text, declared_by bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3012,9 +3166,9 @@ begin
             select from reveille.workflows
             where workflows.id = blocked.workflow and not workflows.sealed and workflows.state <> 'cancelling'
         );
-    perform reveille.start_blocked(starts);
-    perform reveille.end_blocked(skips, 'skipped') where skips is not null;
-    perform reveille.end_blocked(cancels, 'cancelled') where cancels is not null;
+    perform reveille.move_blocked(starts, 'started');
+    perform reveille.move_blocked(skips, 'skipped');
+    perform reveille.move_blocked(cancels, 'cancelled');
 end
 $$;
 
@@ -3039,71 +3193,32 @@ CREATE FUNCTION reveille.start_blocked(ids bigint[]) RETURNS void
     SET enable_seqscan TO 'off'
     AS $$
 #variable_conflict use_column
-declare
-    one bigint;
-    code text;
-    message text;
 begin
-    if cardinality(ids) = 0 or ids is null then
-        return;
-    end if;
-    begin
-        with started as (
-            delete from reveille.blocked_jobs where blocked_jobs.id = any (ids) returning *
-        ), stored as (
-            insert into reveille.jobs (
-                id, queue, kind, payload, priority, max_attempts, available_at, created_at, key, timeout, tags,
-                metadata, parent_id, schedule_id, awaited, linked
-            )
-            overriding system value
-            select
-                id, queue, kind, payload, priority, max_attempts,
-                -- A due time before now could be below a low-water mark.
-                greatest(available_at, clock_timestamp() + coalesce(delay, interval '0')), created_at, key, timeout,
-                tags, metadata, parent_id, schedule_id, awaited, true
-            from started
-            order by id
+    with started as (
+        delete from reveille.blocked_jobs where blocked_jobs.id = any (ids) returning *
+    ), stored as (
+        insert into reveille.jobs (
+            id, queue, kind, payload, priority, max_attempts, available_at, created_at, key, timeout, tags,
+            metadata, parent_id, schedule_id, awaited, linked
         )
-        update reveille.workflows
-        set blocked = workflows.blocked - of_workflow.jobs
-        from (select workflow, count(*) as jobs from started where workflow is not null group by workflow)
-            as of_workflow (id, jobs)
-        where workflows.id = of_workflow.id;
-        return;
-    exception when others then
-        get stacked diagnostics code = returned_sqlstate, message = message_text;
-        -- What says nothing about the jobs is tried again: deadlocks, missing resources, locks, stops of the server.
-        if left(code, 2) in ('40', '53', '57', '58') or code = '55P03' then
-            raise;
-        end if;
-    end;
-    if cardinality(ids) > 1 then
-        foreach one in array ids loop
-            perform reveille.start_blocked(array[one]);
-        end loop;
-        return;
-    end if;
-    insert into reveille.dead_jobs (
-        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, timeout,
-        tags, metadata, errors, parent_id, schedule_id, reason, linked
+        overriding system value
+        select
+            id, queue, kind, payload, priority, max_attempts,
+            -- A due time before now could be below a low-water mark.
+            greatest(available_at, clock_timestamp() + coalesce(delay, interval '0')), created_at, key, timeout,
+            tags, metadata, parent_id, schedule_id, awaited, true
+        from started
+        order by id
     )
-    select
-        id, queue, kind, payload, priority, 0, 0, max_attempts, clock_timestamp(), created_at, key, timeout, tags,
-        metadata, jsonb_build_array(jsonb_build_object(
-            'at', now(), 'attempt', 0, 'reason', 'undecodable',
-            'error', format('cannot be stored in reveille.jobs: %s (SQLSTATE %s)', message, code)
-        )),
-        parent_id, schedule_id, 'undecodable', true
-    from reveille.blocked_jobs
-    where blocked_jobs.id = ids[1];
-    perform pg_notify('reveille.finished', id || ' dead') from reveille.blocked_jobs
-    where blocked_jobs.id = ids[1] and awaited and pg_notification_queue_usage() < 0.9;
-    delete from reveille.blocked_jobs where blocked_jobs.id = ids[1];
-    perform reveille.note_end(ids[1], 'dead', true);
+    update reveille.workflows
+    set blocked = workflows.blocked - of_workflow.jobs
+    from (select workflow, count(*) as jobs from started where workflow is not null group by workflow)
+        as of_workflow (id, jobs)
+    where workflows.id = of_workflow.id;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.start_blocked(ids bigint[]) IS 'Moves blocked jobs to reveille.jobs. A job that the table refuses becomes a dead job. The caller has locked the rows of the jobs, and those of their workflows.';
+COMMENT ON FUNCTION reveille.start_blocked(ids bigint[]) IS 'Moves blocked jobs to reveille.jobs. The caller has locked the rows of the jobs, and those of their workflows.';
 
 CREATE FUNCTION reveille.stop_worker(id bigint) RETURNS boolean
     LANGUAGE plpgsql

@@ -51,6 +51,31 @@ async fn an_event_lets_a_waiting_job_go_on_once_its_transaction_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_come_although_a_waiting_job_cannot_be_changed_and_an_end_cannot_be_applied() {
+    let database = database().await;
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle(await_payment));
+    for id in [7, 8] {
+        enqueue(&database.database, &Order { id }).await.unwrap();
+    }
+    let waits = "select count(*) = 2 from reveille.waits join reveille.jobs on jobs.id = waits.job
+        where jobs.reserved_at is null";
+    database.until(waits).await;
+    database
+        .run(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+            create trigger refuse before update of available_at on reveille.jobs for each row
+            when (old.id = 1) execute function refuse();
+            create trigger refuse before delete on reveille.linked_ends for each row execute function refuse();
+            insert into reveille.linked_ends (job, outcome) values (99, 'completed');
+            select reveille.emit('paid:7', '1'), reveille.emit('paid:8', '2')",
+        )
+        .await;
+    assert_eq!(reports.next().await, "8: 2");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_came_before_the_wait_counts_at_once() {
     let database = database().await;
     database.run("select reveille.emit('paid:7', '1'), reveille.emit('paid:7', '2')").await;

@@ -175,6 +175,90 @@ async fn a_job_that_dies_before_it_starts_is_counted_once_even_if_it_is_revived_
     assert_eq!(database.value(counts).await, json!([1, 0, 0, 1]));
 }
 
+/// Two jobs, and for each a job that waits for its end: `odd` and `good`.
+async fn odd_and_good(database: &TestDatabase, fires_on: &str) {
+    let sql = "select reveille.enqueue(kind => 'a'); select reveille.enqueue(kind => 'b')";
+    database.run(sql).await;
+    database
+        .run(&format!(
+            "select reveille.enqueue_after(array[1], 'odd', fires_on => '{fires_on}');
+            select reveille.enqueue_after(array[2], 'good', fires_on => 'any')"
+        ))
+        .await;
+}
+
+/// Makes a table refuse the rows of the kind `odd`.
+async fn refuse_odd(database: &TestDatabase, table: &str, refuse: &str) {
+    database
+        .run(&format!(
+            "create function refuse() returns trigger language plpgsql as $$ begin {refuse}; return new; end $$;
+            create trigger refuse before insert on reveille.{table} for each row when (new.kind = 'odd')
+            execute function refuse()"
+        ))
+        .await;
+}
+
+const DEAD: &str = "select coalesce(jsonb_agg(jsonb_build_array(id, errors -> -1 -> 'error') order by id), '[]')
+    from reveille.dead_jobs where kind = 'odd'";
+
+#[tokio::test]
+async fn a_job_that_cannot_start_dies_alone_beside_a_dead_job_of_its_id() {
+    let database = database().await;
+    odd_and_good(&database, "any").await;
+    refuse_odd(&database, "jobs", "raise exception 'no'").await;
+    database
+        .run(
+            "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+                available_at, created_at, reason)
+            values (3, 'default', 'old', '{}', 2, 0, 0, 1, now(), now(), 'failed');
+            select reveille.cancel(1), reveille.cancel(2)",
+        )
+        .await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
+    let error = "cannot be stored in reveille.jobs: no (SQLSTATE P0001); its id was 3, which another dead job has";
+    assert_eq!(database.value(DEAD).await, json!([[5, error]]));
+}
+
+#[tokio::test]
+async fn a_job_that_an_assertion_refuses_dies_alone() {
+    let database = database().await;
+    odd_and_good(&database, "any").await;
+    refuse_odd(&database, "jobs", "assert false, 'no'").await;
+    database.run("select reveille.cancel(1), reveille.cancel(2)").await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
+    assert_eq!(database.value(DEAD).await, json!([[3, "cannot be stored in reveille.jobs: no (SQLSTATE P0004)"]]));
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_skipped_dies_alone() {
+    let database = database().await;
+    odd_and_good(&database, "completed").await;
+    refuse_odd(&database, "finished_jobs", "raise exception 'no'").await;
+    database.run("select reveille.cancel(1), reveille.cancel(2)").await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
+    assert_eq!(database.value(DEAD).await, json!([[3, "cannot be skipped: no (SQLSTATE P0001)"]]));
+}
+
+#[tokio::test]
+async fn jobs_whose_cancel_is_refused_die_and_the_cancel_of_their_workflow_goes_on() {
+    let database = database().await;
+    let jobs = json!([{"name": "a", "kind": "odd"}, {"name": "b", "kind": "odd", "after": ["a"]},
+        {"name": "c", "kind": "plain"}]);
+    workflow(&database, jobs).await;
+    refuse_odd(&database, "finished_jobs", "raise exception 'no'").await;
+    database.run("select reveille.cancel_workflow(1)").await;
+    apply(&database).await;
+    let counts = "select jsonb_build_array(state, live, blocked, dead, cancelled) from reveille.workflow_status";
+    assert_eq!(database.value(counts).await, json!(["cancelled", 0, 0, 2, 1]));
+    let errors = "cannot be claimed: cannot be cancelled: no (SQLSTATE P0001)";
+    let error = "cannot be cancelled: no (SQLSTATE P0001)";
+    let dead = database.value(DEAD).await;
+    assert_eq!(dead.as_array().unwrap().iter().map(|row| &row[1]).collect::<Vec<_>>(), [&json!(errors), &json!(error)]);
+}
+
 #[tokio::test]
 async fn a_job_of_another_workflow_is_no_prerequisite() {
     let database = database().await;

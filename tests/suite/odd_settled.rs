@@ -369,7 +369,7 @@ async fn a_wait_ends_under_the_old_id_of_a_job_that_died_under_a_new() {
 #[tokio::test]
 async fn upkeep_moves_the_sequence_just_past_all_used_ids() {
     let next = "select nextval('reveille.jobs_id_seq')";
-    for table in ["jobs", "dead_jobs", "finished_jobs"] {
+    for table in ["jobs", "dead_jobs", "blocked_jobs", "finished_jobs"] {
         let database = with_restarted_ids().await;
         let driver = driver(&database, 7).await;
         database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 3)").await;
@@ -378,6 +378,10 @@ async fn upkeep_moves_the_sequence_just_past_all_used_ids() {
                 database.run("insert into reveille.jobs (id, kind) overriding system value values (70, 'k')").await
             }
             "dead_jobs" => database.run("update reveille.dead_jobs set id = 70 where id = 3").await,
+            "blocked_jobs" => {
+                let sql = "select reveille.enqueue_after(array[1], 'k'); update reveille.blocked_jobs set id = 70";
+                database.run(sql).await;
+            }
             _ => {
                 database
                     .run(

@@ -33,9 +33,10 @@ impl Postgres {
     /// more. Ends that other sessions have locked are left.
     pub(crate) async fn apply_linked_ends(&self) -> Result<bool> {
         let (sql, params) = (&self.statements.apply_linked_ends, &[(&MOST as _, Type::INT4)]);
-        let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "apply the ends of linked jobs", sql, params).await?;
-        let has_changed = rows.iter().any(|row| row.get::<_, i32>("changes") > 0);
-        Ok(self.serve_waits().await? || has_changed)
+        let applied = self.sessions.query(SLOW_ANSWER_WITHIN, "apply the ends of linked jobs", sql, params).await;
+        // Events come even while ends cannot be applied.
+        let more = self.serve_waits().await?;
+        Ok(applied?.iter().any(|row| row.get::<_, i32>("changes") > 0) || more)
     }
 
     /// Returns inputs of a job.
