@@ -299,3 +299,190 @@ $$;
 comment on function reveille.make_due(bigint[]) is
     'Makes these waiting jobs due now, since an event has come, but for a job that the server refuses to change. Such '
     'a job goes on at the end of its wait. The caller has locked their rows. Returns the number of changed jobs.';
+
+-- A worker that decrypts the result of a job has to know the kind of the job, even if no history is kept.
+alter table reveille.workflow_jobs add column kind text;
+comment on column reveille.workflow_jobs.kind is 'The kind of the job.';
+
+create or replace function reveille.store_linked_jobs(workflow bigint, jobs jsonb, schedule_id bigint default null)
+    returns bigint[]
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_nestloop = off
+    set jit = off
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    count constant int := jsonb_array_length(jobs);
+    given_workflow constant bigint := workflow;
+    given_schedule constant bigint := schedule_id;
+    is_sealed boolean := true;
+    ids bigint[];
+    existing record;
+    blocked bigint[] := '{}';
+    one bigint;
+    has_waiters boolean := false;
+    added record;
+begin
+    -- The rows of jobs are locked first, in the order of their ids, and the row of the workflow after them: a handler
+    -- may complete its job in a transaction, and add to the workflow in the same one. Blocked jobs of the workflow are
+    -- locked last, as the seal locks them. They move only under the lock of the workflow.
+    for existing in
+        select distinct on (named.id) named.id, edges.direction
+        from reveille.read_dependencies(jobs) as edges
+        cross join lateral (
+            select coalesce(edges.id, (
+                select members.job from reveille.workflow_jobs as members
+                where members.workflow = given_workflow and members.name = edges.name
+            ))
+        ) as named (id)
+        where named.id is not null
+        order by named.id
+    loop
+        if given_workflow is not null
+            and exists (select from reveille.blocked_jobs where blocked_jobs.id = existing.id)
+        then
+            blocked := blocked || existing.id;
+        elsif existing.direction = 'after' then
+            perform reveille.link_prerequisite(existing.id);
+        end if;
+    end loop;
+    if given_workflow is not null then
+        -- This lock keeps workers from applying ends of this workflow until the caller commits.
+        select case when workflows.state = 'running' or workflows.state = 'stalled' then workflows.sealed end
+        into is_sealed
+        from reveille.workflows
+        where workflows.id = given_workflow
+        for no key update;
+        if is_sealed is null then
+            raise exception 'workflow % %', given_workflow, coalesce(
+                (select 'is ' || workflows.state from reveille.workflows where workflows.id = given_workflow),
+                'does not exist'
+            ) using errcode = 'object_not_in_prerequisite_state', hint = 'Enqueue another workflow.';
+        end if;
+        foreach one in array blocked loop
+            perform reveille.link_prerequisite(one);
+        end loop;
+    end if;
+    ids := array(select nextval('reveille.jobs_id_seq') from generate_series(1, count));
+
+    begin
+        with named as materialized (
+            select given.job ->> 'name' as name, ids[given.place] as id
+            from jsonb_array_elements(jobs) with ordinality as given (job, place)
+        )
+        insert into reveille.dependencies (waiter, on_job, label, fires_on, on_dead)
+        select
+            case edges.direction when 'after' then ids[edges.place] else target.id end,
+            case edges.direction when 'after' then target.id else ids[edges.place] end,
+            coalesce(edges.label, case edges.direction
+                when 'after' then coalesce(edges.name, edges.id::text)
+                else jobs -> (edges.place - 1)::int ->> 'name'
+            end),
+            edges.fires_on, edges.on_dead
+        from reveille.read_dependencies(jobs) as edges
+        left join named on named.name = edges.name
+        cross join lateral (
+            select coalesce(named.id, edges.id, (
+                select members.job from reveille.workflow_jobs as members
+                where members.workflow = given_workflow and members.name = edges.name
+            ))
+        ) as target (id);
+    exception when unique_violation then
+        raise exception 'a job would read two results under one label'
+            using errcode = 'invalid_parameter_value', hint = 'Give each prerequisite of a job a label of its own.';
+    end;
+    -- Blocked jobs that wait for a new job too.
+    for added in
+        select
+            dependencies.waiter, count(*) as dependencies,
+            bool_and(dependencies.fires_on in ('any', 'cancelled')) as cleanup
+        from reveille.dependencies
+        left join unnest(ids) as new (id) on new.id = dependencies.waiter
+        where dependencies.on_job = any (ids) and new.id is null
+        group by dependencies.waiter
+        order by dependencies.waiter
+    loop
+        has_waiters := true;
+        update reveille.blocked_jobs
+        set needs = needs + case when needs_one then 0 else added.dependencies end,
+            chances = chances + added.dependencies,
+            cleanup = added.cleanup and (cleanup or not exists (
+                select from reveille.dependencies as known
+                where known.waiter = added.waiter and known.on_job <> all (ids)
+            ))
+        where blocked_jobs.id = added.waiter;
+        if not found then
+            raise exception 'job % has started or ended, so it cannot wait for another job',
+                (select to_json(name) from reveille.workflow_jobs where job = added.waiter)
+                using errcode = 'object_not_in_prerequisite_state';
+        end if;
+        update reveille.workflow_jobs as members
+        set cleanup = blocked_jobs.cleanup
+        from reveille.blocked_jobs
+        where members.job = added.waiter and blocked_jobs.id = added.waiter
+            and members.cleanup <> blocked_jobs.cleanup;
+    end loop;
+
+    if has_waiters and reveille.wait_in_a_circle(ids) then
+        raise exception 'a job would wait for itself, by way of jobs that are blocked already'
+            using errcode = 'invalid_parameter_value';
+    end if;
+
+    with waiting as (
+        select dependencies.waiter, count(*) as dependencies,
+            bool_and(dependencies.fires_on in ('any', 'cancelled')) as cleanup
+        from reveille.dependencies
+        where dependencies.waiter = any (ids)
+        group by dependencies.waiter
+    )
+    insert into reveille.blocked_jobs (
+        id, queue, kind, payload, priority, max_attempts, needs, chances, needs_one, workflow, cleanup, available_at,
+        delay, key, timeout, tags, metadata, parent_id, schedule_id
+    )
+    select
+        ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts,
+        case when waits.for_first then 1 else waits.dependencies end, waits.dependencies, waits.for_first,
+        given_workflow, coalesce(waiting.cleanup, false),
+        case when new.job ->> 'available_at' is not null then new.due end,
+        case when new.job ->> 'delay' is not null then new.due - now() end,
+        new.key, new.timeout, new.tags, new.metadata, new.parent_id, given_schedule
+    from reveille.read_json_jobs(reveille.plain_jobs(jobs), false) as new
+    left join waiting on waiting.waiter = ids[new.place]
+    cross join lateral (
+        select
+            coalesce(jobs -> (new.place - 1)::int ->> 'wait_for', 'all') = 'first',
+            coalesce(waiting.dependencies, 0)::int
+    ) as waits (for_first, dependencies)
+    where waits.dependencies > 0
+        or not is_sealed and jsonb_typeof(jobs -> (new.place - 1)::int -> 'after') = 'array';
+
+    insert into reveille.jobs (
+        id, queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id,
+        schedule_id, linked
+    )
+    overriding system value
+    select
+        ids[new.place], new.queue, new.kind, new.payload, new.priority, new.max_attempts, new.due, new.key, new.timeout,
+        new.tags, new.metadata, new.parent_id, given_schedule, true
+    from reveille.read_json_jobs(reveille.plain_jobs(jobs), false) as new
+    where (select blocked_jobs.id from reveille.blocked_jobs where blocked_jobs.id = ids[new.place]) is null
+    order by new.place;
+
+    if given_workflow is not null then
+        insert into reveille.workflow_jobs (job, workflow, name, kind, cleanup)
+        select
+            ids[given.place], given_workflow, given.job ->> 'name', given.job ->> 'kind',
+            coalesce((select cleanup from reveille.blocked_jobs where blocked_jobs.id = ids[given.place]), false)
+        from jsonb_array_elements(jobs) with ordinality as given (job, place);
+        update reveille.workflows
+        set jobs = workflows.jobs + count,
+            blocked = workflows.blocked
+                + (select count(*) from reveille.blocked_jobs where blocked_jobs.id = any (ids))
+        where workflows.id = given_workflow;
+        perform reveille.update_workflows(array[given_workflow]);
+    end if;
+    return ids;
+end
+$$;

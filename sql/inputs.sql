@@ -5,5 +5,12 @@
 --   $3 int     the maximum number of rows
 --   $4 text    the only label; null: all
 --
--- Returns the rows of reveille.inputs.
-select label, prerequisite, outcome, result from reveille.inputs($1, $2, $3, $4)
+-- Returns the rows of reveille.inputs, and the kind of each of these jobs; null: it is no longer known.
+select
+    inputs.label, inputs.prerequisite, inputs.outcome, inputs.result,
+    coalesce(
+        (select members.kind from reveille.workflow_jobs as members where members.job = inputs.prerequisite),
+        (select finished_jobs.kind from reveille.finished_jobs where finished_jobs.id = inputs.prerequisite limit 1)
+    ) as kind
+from reveille.inputs($1, $2, $3, $4) as inputs
+order by inputs.label

@@ -86,6 +86,8 @@ pub struct Input {
     pub label: String,
     /// The id of the other job.
     pub job: i64,
+    /// The kind of the other job; `None` if it is no longer known.
+    pub kind: Option<String>,
     /// `completed`, `dead`, `cancelled` or `skipped`; `None` if the other job has not ended, or its end is no longer
     /// known.
     pub outcome: Option<String>,
@@ -96,7 +98,13 @@ pub struct Input {
 impl Input {
     /// Describes a job that has not ended, or whose end is no longer known.
     pub fn new(label: impl Into<String>, job: i64) -> Input {
-        Input { label: label.into(), job, outcome: None, result: None }
+        Input { label: label.into(), job, kind: None, outcome: None, result: None }
+    }
+
+    /// Sets the kind. Without it, the result of an encrypted job is not decrypted.
+    #[must_use]
+    pub fn kind(self, kind: impl Into<String>) -> Input {
+        Input { kind: Some(kind.into()), ..self }
     }
 
     /// Sets the outcome and the result.

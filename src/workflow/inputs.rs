@@ -1,12 +1,9 @@
 //! The results of the jobs that a job has waited for.
 
-use std::sync::Arc;
-
 use serde::de::DeserializeOwned;
 
-use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::handler::{Context, Extract};
+use crate::handler::{Context, Extract, Output};
 use crate::job::{Input, Labels};
 
 /// The number of inputs that are read at once.
@@ -14,7 +11,8 @@ const PAGE: usize = 100;
 
 /// The outcomes and results of the jobs that a job has waited for. A handler takes it as an argument.
 ///
-/// The results are read from the store when they are asked for.
+/// The results are read from the store when they are asked for. They pass the worker's middleware, so encrypted results
+/// are decrypted.
 ///
 /// ```
 /// # use reveille::{Job, handler::Inputs};
@@ -31,13 +29,12 @@ const PAGE: usize = 100;
 /// ```
 #[derive(Clone)]
 pub struct Inputs {
-    driver: Arc<dyn Driver>,
-    job: i64,
+    context: Context,
 }
 
 impl Extract for Inputs {
     fn extract(context: &Context) -> Inputs {
-        Inputs { driver: Arc::clone(context.driver()), job: context.id() }
+        Inputs { context: context.clone() }
     }
 }
 
@@ -47,9 +44,10 @@ impl Inputs {
     ///
     /// # Errors
     /// Invalid if the job has not waited for a job of this label, or that job has no result, or the result does not
-    /// decode to the type. Unavailable if the database cannot be reached.
+    /// decode to the type, or a middleware cannot read it, such as without its key. Unavailable if the database cannot
+    /// be reached.
     pub async fn get<T: DeserializeOwned>(&self, label: &str) -> Result<T> {
-        let missing = |what: String| Error::invalid(format!("job {} cannot read its input: {what}", self.job));
+        let missing = |what: String| self.unreadable(&what);
         let input = self.find(label).await?.ok_or_else(|| missing(format!("it has not waited for {label:?}")))?;
         let outcome = input.outcome.as_deref().unwrap_or("not ended, or its end is no longer known");
         let no_result = || missing(format!("job {} ({label:?}) has no result: it is {outcome}", input.job));
@@ -60,15 +58,15 @@ impl Inputs {
     /// Returns the input with this label; `None` if the job has not waited for a job of this label.
     ///
     /// # Errors
-    /// Unavailable if the database cannot be reached.
+    /// Invalid if a middleware cannot read a result. Unavailable if the database cannot be reached.
     pub async fn find(&self, label: &str) -> Result<Option<Input>> {
-        Ok(self.driver.inputs(self.job, Labels::One(label)).await?.pop())
+        Ok(self.read(Labels::One(label)).await?.pop())
     }
 
     /// Returns all inputs in the order of their labels. They are read in pages of 100.
     ///
     /// # Errors
-    /// Unavailable if the database cannot be reached.
+    /// Invalid if a middleware cannot read a result. Unavailable if the database cannot be reached.
     pub async fn all(&self) -> Result<Vec<Input>> {
         let mut all = Vec::new();
         loop {
@@ -85,8 +83,30 @@ impl Inputs {
     /// `""`. With a job that waits for a million others, the inputs need not be in memory together.
     ///
     /// # Errors
-    /// Unavailable if the database cannot be reached.
+    /// Invalid if a middleware cannot read a result. Unavailable if the database cannot be reached.
     pub async fn page(&self, after: &str) -> Result<Vec<Input>> {
-        self.driver.inputs(self.job, Labels::After { label: after, most: PAGE }).await
+        self.read(Labels::After { label: after, most: PAGE }).await
+    }
+
+    async fn read(&self, labels: Labels<'_>) -> Result<Vec<Input>> {
+        let inputs = self.context.driver().inputs(self.context.id(), labels).await?;
+        inputs.into_iter().map(|input| self.opened(input)).collect()
+    }
+
+    /// Returns the input with the result as its handler returned it.
+    fn opened(&self, mut input: Input) -> Result<Input> {
+        let (Some(kind), Some(result)) = (&input.kind, &input.result) else { return Ok(input) };
+        let of = |what: &str| self.unreadable(&format!("the result of job {} ({:?}): {what}", input.job, input.label));
+        let result = match self.context.load_of(input.job, kind, Output::Result(result.clone())) {
+            Ok(Output::Result(result)) => result,
+            Ok(_) => return Err(of("a middleware has replaced it")),
+            Err(error) => return Err(of(&error.to_string())),
+        };
+        input.result = Some(result);
+        Ok(input)
+    }
+
+    fn unreadable(&self, what: &str) -> Error {
+        Error::invalid(format!("job {} cannot read its input: {what}", self.context.id()))
     }
 }

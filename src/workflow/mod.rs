@@ -111,7 +111,7 @@ impl Workflow {
     }
 
     /// Sets the input, which every job of the workflow can read: any JSON of at most 1 MiB. Default: an empty object.
-    /// The input is not encrypted.
+    /// The input passes no middleware, so it is not encrypted.
     #[must_use]
     pub fn input(self, input: &impl Serialize) -> Workflow {
         let input = Payload::encode_as("the input of the workflow", input);

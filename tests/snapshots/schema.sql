@@ -3407,9 +3407,9 @@ begin
     order by new.place;
 
     if given_workflow is not null then
-        insert into reveille.workflow_jobs (job, workflow, name, cleanup)
+        insert into reveille.workflow_jobs (job, workflow, name, kind, cleanup)
         select
-            ids[given.place], given_workflow, given.job ->> 'name',
+            ids[given.place], given_workflow, given.job ->> 'name', given.job ->> 'kind',
             coalesce((select cleanup from reveille.blocked_jobs where blocked_jobs.id = ids[given.place]), false)
         from jsonb_array_elements(jobs) with ordinality as given (job, place);
         update reveille.workflows
@@ -3990,6 +3990,7 @@ CREATE TABLE reveille.workflow_jobs (
     outcome text,
     result jsonb,
     ended_at timestamp with time zone,
+    kind text,
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'dead'::text, 'cancelled'::text, 'skipped'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.05', fillfactor='50');
@@ -4010,6 +4011,8 @@ COMMENT ON COLUMN reveille.workflow_jobs.outcome IS '`completed`, `dead`, `cance
 COMMENT ON COLUMN reveille.workflow_jobs.result IS 'The result that the handler returned, at most 1 MiB.';
 
 COMMENT ON COLUMN reveille.workflow_jobs.ended_at IS 'The time at which the job ended.';
+
+COMMENT ON COLUMN reveille.workflow_jobs.kind IS 'The kind of the job.';
 
 CREATE VIEW reveille.blocked_jobs_overview AS
  SELECT blocked.id,

@@ -44,6 +44,10 @@ pub const PLAIN: &str = "select count(*) from (
         union all select schedules::text from reveille.schedules
         union all select ends::text from reveille.ends
         union all select steps::text from reveille.steps
+        union all select workflow_jobs::text from reveille.workflow_jobs
+        union all select workflows::text from reveille.workflows
+        union all select blocked_jobs::text from reveille.blocked_jobs
+        union all select linked_ends::text from reveille.linked_ends
     ) as stored (line) where line like '%secret%'";
 
 #[derive(Serialize, Deserialize)]

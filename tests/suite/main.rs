@@ -35,6 +35,7 @@ mod elsewhere;
 mod encodings;
 mod encryption;
 mod encryption_further;
+mod encryption_inputs;
 mod ends_model;
 mod enqueue;
 mod enqueue_json;

@@ -176,7 +176,7 @@ impl Store {
         let waiters: HashSet<i64> = dependencies.iter().map(|dependency| dependency.waiter).collect();
         for LinkedJob { name, job, after, needs_one, .. } in jobs {
             let waits = waiters.contains(&(self.last_id + 1)) || !is_sealed && after.is_some();
-            let member = MemberEntry { workflow, cleanup: false, outcome: None, result: None };
+            let member = MemberEntry { workflow, kind: job.kind.clone(), cleanup: false, outcome: None, result: None };
             let id = if waits { self.add_blocked(job, *needs_one) } else { self.add_waiting(job) };
             self.links.members.insert(id, member);
             if let Some(workflow) = self.links.workflows.get_mut(&workflow) {

@@ -71,6 +71,7 @@ pub(super) struct WorkflowEntry {
 /// A job of a workflow. It is kept as long as the workflow, even if the job is forgotten earlier.
 pub(super) struct MemberEntry {
     pub(super) workflow: i64,
+    pub(super) kind: String,
     pub(super) cleanup: bool,
     pub(super) outcome: Option<WorkflowJobState>,
     pub(super) result: Option<Payload>,

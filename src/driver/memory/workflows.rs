@@ -167,11 +167,11 @@ impl Store {
         let wanted = self.links.of_waiter(job, after).filter(|(label, _)| only.is_none_or(|only| only == *label));
         let input = |(label, on_job): (&str, i64)| {
             let input = Input::new(label, on_job);
-            if let Some(MemberEntry { outcome: Some(outcome), result, .. }) = self.links.members.get(&on_job) {
-                return input.ended(outcome.name(), result.clone());
+            if let Some(MemberEntry { outcome: Some(outcome), kind, result, .. }) = self.links.members.get(&on_job) {
+                return input.kind(kind).ended(outcome.name(), result.clone());
             }
             match self.jobs.get(&on_job).map(|entry| &entry.stored).filter(|stored| stored.state.is_ended()) {
-                Some(stored) => input.ended(stored.state.name(), stored.result.clone()),
+                Some(stored) => input.kind(&stored.job.kind).ended(stored.state.name(), stored.result.clone()),
                 None => input,
             }
         };

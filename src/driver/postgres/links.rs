@@ -50,6 +50,7 @@ impl Postgres {
         let input = |row: &Row| Input {
             label: row.get("label"),
             job: row.get("prerequisite"),
+            kind: row.get("kind"),
             outcome: row.get("outcome"),
             result: row.get("result"),
         };
