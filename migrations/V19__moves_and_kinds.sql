@@ -486,3 +486,37 @@ begin
     return ids;
 end
 $$;
+
+-- A constraint's error would name no limit, and show a part of the payload.
+create or replace function reveille.emit(event text, payload jsonb default 'null') returns boolean
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant jsonb := coalesce(emit.payload, 'null');
+    size constant int := octet_length(given::text);
+begin
+    if coalesce(octet_length(emit.event), 0) not between 1 and 512 then
+        raise exception 'an event''s name must have 1 to 512 bytes, not %', coalesce(octet_length(emit.event), 0)
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if starts_with(emit.event, 'reveille:') then
+        raise exception 'names of events that begin with "reveille:" are reserved'
+            using errcode = 'invalid_parameter_value', hint = 'Give the event another name.';
+    end if;
+    if size > 8192 then
+        raise exception 'the payload of event % has % bytes, and the limit is 8192', to_json(emit.event), size
+            using errcode = 'invalid_parameter_value', hint = 'Keep large data elsewhere and pass a reference.';
+    end if;
+    insert into reveille.events (name, payload) values (emit.event, given) on conflict do nothing;
+    if not found then
+        return false;
+    end if;
+    -- A worker pairs the event with the jobs that wait for it. If no notification comes, the workers' next heartbeats
+    -- find the event.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.linked', '');
+    end if;
+    return true;
+end
+$$;

@@ -190,10 +190,10 @@ impl Error {
         self.is_locked() || self.code().is_some_and(|code| matches!(code.code(), "40001" | "40P01" | "57014"))
     }
 
-    /// The server refused a row because its value is in this unique index already.
-    pub(crate) fn is_taken_in(&self, index: &str) -> bool {
+    /// The server refused a row because of this constraint or unique index.
+    pub(crate) fn is_refused_by(&self, constraint: &str) -> bool {
         let error = self.source.as_ref().and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
-        error.and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.constraint() == Some(index))
+        error.and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.constraint() == Some(constraint))
     }
 
     /// Another session holds a lock, and the statement's wait for that lock timed out.

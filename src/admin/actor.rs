@@ -108,7 +108,7 @@ impl Admin {
     /// Makes the error of a statement that writes `reveille.actions` say what to do if the role may not write there, or
     /// that the request was recorded before.
     pub(super) fn not_recorded(what: &str, error: Error) -> Error {
-        if error.is_taken_in("actions_by_request") {
+        if error.is_refused_by("actions_by_request") {
             let message = format!("cannot {what}: the same request was acted on before; nothing was changed now");
             return Error::repeated(message).with_source(error);
         }

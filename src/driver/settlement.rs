@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::kind_count::KindCounter;
+use crate::error::Error;
 use crate::job::{Payload, Reservation};
 
 /// The record of how one attempt ended.
@@ -153,4 +154,12 @@ impl Settled {
     pub fn is_locked(&self) -> bool {
         matches!(self, Settled::Locked(_))
     }
+}
+
+/// The error for the result of a linked job that a store refuses.
+pub(crate) fn too_large_result(id: i64) -> Error {
+    Error::invalid(format!(
+        "cannot settle: the result of job {id} is larger than 1 MiB, the limit for a job that others wait for or that \
+         belongs to a workflow; keep large data elsewhere and return a reference"
+    ))
 }

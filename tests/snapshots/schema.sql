@@ -1004,13 +1004,23 @@ CREATE FUNCTION reveille.emit(event text, payload jsonb DEFAULT 'null'::jsonb) R
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    given constant jsonb := coalesce(emit.payload, 'null');
+    size constant int := octet_length(given::text);
 begin
+    if coalesce(octet_length(emit.event), 0) not between 1 and 512 then
+        raise exception 'an event''s name must have 1 to 512 bytes, not %', coalesce(octet_length(emit.event), 0)
+            using errcode = 'invalid_parameter_value';
+    end if;
     if starts_with(emit.event, 'reveille:') then
         raise exception 'names of events that begin with "reveille:" are reserved'
             using errcode = 'invalid_parameter_value', hint = 'Give the event another name.';
     end if;
-    insert into reveille.events (name, payload) values (emit.event, coalesce(emit.payload, 'null'))
-    on conflict do nothing;
+    if size > 8192 then
+        raise exception 'the payload of event % has % bytes, and the limit is 8192', to_json(emit.event), size
+            using errcode = 'invalid_parameter_value', hint = 'Keep large data elsewhere and pass a reference.';
+    end if;
+    insert into reveille.events (name, payload) values (emit.event, given) on conflict do nothing;
     if not found then
         return false;
     end if;

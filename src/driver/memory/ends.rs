@@ -6,6 +6,7 @@
 use super::entries::due_at;
 use super::links::LinkedEnd;
 use super::store::Store;
+use crate::driver::settlement::too_large_result;
 use crate::driver::{Ending, Failure, FailureReason, Settlement};
 use crate::error::Error;
 use crate::job::graph::MOST_BYTES;
@@ -40,12 +41,7 @@ impl Store {
             return None;
         };
         let is_too_large = result.as_bytes().len() > MOST_BYTES / 2 && result.written_len() > MOST_BYTES;
-        (is_too_large && (self.links.is_linked(id) || self.children.contains(&id))).then(|| {
-            Error::invalid(format!(
-                "cannot settle: the result of job {id} is larger than 1 MiB, the limit for a job that others wait for \
-                 or that belongs to a workflow; keep large data elsewhere and return a reference"
-            ))
-        })
+        (is_too_large && (self.links.is_linked(id) || self.children.contains(&id))).then(|| too_large_result(id))
     }
 
     fn count_in_workflow(&mut self, id: i64, end: LinkedEnd) {

@@ -268,7 +268,8 @@ async fn the_result_of_a_linked_job_has_at_most_1_mib(subject: &Subject) {
     let reservation = subject.claim_one(1).await.reservation;
     let result = |length| Ending::Completed(Some(Payload::encode(&"x".repeat(length)).unwrap()));
     let settlement = crate::driver::Settlement::new(reservation, result(1_048_600));
-    assert!(subject.driver.settle(&[settlement]).await.unwrap_err().is_invalid());
+    let error = subject.driver.settle(&[settlement]).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("larger than 1 MiB"), "{error}");
     assert_eq!(state(subject, id).await, JobState::Running, "the refused ending changes nothing");
     assert!(subject.settle(reservation, result(1_048_000)).await);
     subject.apply_ends().await;

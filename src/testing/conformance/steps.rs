@@ -187,6 +187,10 @@ async fn the_first_event_of_a_name_counts(subject: &Subject) {
     let reservation = subject.claim_one(1).await.reservation;
     assert_eq!(wait(subject, &reservation, "paid", HOUR).await, WaitState::Event(json(1)));
     assert_eq!(wait(subject, &reservation, "sent", Duration::ZERO).await, WaitState::Event(json(3)));
+    assert!(subject.driver.emit("null", &json(())).await.unwrap());
+    assert!(!subject.driver.emit("null", &json(4)).await.unwrap());
+    assert_eq!(wait(subject, &reservation, "null", Duration::MAX).await, WaitState::Event(json(())));
+    assert_eq!(wait(subject, &reservation, "never", Duration::MAX).await, WaitState::Open);
 }
 
 async fn names_of_events_that_are_reserved_are_refused(subject: &Subject) {

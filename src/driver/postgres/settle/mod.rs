@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Postgres;
+use crate::driver::settlement::too_large_result;
 use crate::driver::{Ending, Settled, Settlement};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Reservation;
 
 pub(crate) mod by_id;
@@ -27,7 +28,7 @@ pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
         let is_first =
             |settlement: &&Settlement| last.replace(settlement.reservation.id) != Some(settlement.reservation.id);
         let (batch, again) = left.into_iter().partition::<Vec<_>, _>(is_first);
-        let settled = settle_each(driver, &batch).await?;
+        let settled = settle_each(driver, &batch).await.map_err(|error| named(error, &batch))?;
         all.extend(batch.iter().filter_map(|settlement| {
             let settled = settled.get(&settlement.reservation.id)?;
             Some((settlement.reservation, settled.clone()))
@@ -35,6 +36,16 @@ pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
         left = again;
     }
     Ok(all)
+}
+
+/// Names the job of a batch of one whose result is too large.
+fn named(error: Error, batch: &[&Settlement]) -> Error {
+    match batch {
+        [one] if error.is_refused_by("result_of_a_linked_job_is_at_most_1_mib") => {
+            too_large_result(one.reservation.id).with_source(error)
+        }
+        _ => error,
+    }
 }
 
 /// Settles jobs in the order of their ids. No two of the settlements may be of the same job.
