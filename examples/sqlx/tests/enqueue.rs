@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reveille::dev::Server;
-use reveille::enqueue::{Enqueuer, copy_all, enqueue_all};
+use reveille::enqueue::{Enqueuer, Members, Workflow, copy_all, emit, enqueue_all};
 use reveille::handler::{EncryptedField, Encryption, Middleware};
-use reveille::job::{Enqueued, NewJob, Payload, Priority, UniqueMode};
+use reveille::job::{Enqueued, NewJob, Payload, Priority, RetryPolicy, UniqueMode};
 use reveille::{Context, Database, State, Worker, enqueue};
 use reveille_sqlx_example::{Charge, Failure, SendWelcome, charge_later, create_tables, sign_up, welcome_all, worker};
 use serde_json::{Value, json};
@@ -318,4 +318,70 @@ async fn a_second_enqueue_on_a_connection_takes_one_prepared_statement() {
         where statement like '%insert into reveille.jobs%' and statement not like '%pg_prepared_statements%'";
     let prepared: i64 = sqlx::query_scalar(prepared).fetch_one(&mut *connection).await.unwrap();
     assert_eq!(prepared, 1);
+}
+
+/// Two jobs, of which the second waits for the first.
+fn pair(name: &str) -> Workflow {
+    let mut workflow = Workflow::new(name);
+    let first = workflow.add("first", &raw("first"));
+    workflow.add("second", &raw("second")).after(&first);
+    workflow
+}
+
+#[tokio::test]
+async fn workflows_are_stored_with_the_transaction_or_not_at_all() {
+    let application = Application::start().await;
+    let mut undone = application.pool.begin().await.unwrap();
+    pair("undone").enqueue(&mut *undone).await.unwrap();
+    let first = enqueue(&mut *undone, &raw("first")).await.unwrap().id;
+    enqueue(&mut *undone, &raw("second")).after([first]).await.unwrap();
+    undone.rollback().await.unwrap();
+    assert_eq!(application.value("select count(*) from reveille.workflows").await, 0);
+
+    let mut tx = application.pool.begin().await.unwrap();
+    let mut circle = Workflow::new("circle");
+    circle.add("a", &raw("k")).after("b");
+    circle.add("b", &raw("k")).after("a");
+    let error = circle.enqueue(&mut *tx).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("circle"), "{error}");
+    let whole = pair("whole").unique_key("k").enqueue(&mut *tx).await.expect("the transaction is still usable");
+    let again = pair("whole").unique_key("k").enqueue(&mut *tx).await.unwrap();
+    assert_eq!((again.id, again.existed), (whole.id, true));
+    let parts = pair("parts").open(&mut *tx).await.unwrap();
+    let third = Members::new();
+    third.add("third", &raw("third")).after("second");
+    parts.add(&mut *tx, third).await.unwrap();
+    tx.commit().await.unwrap();
+    parts.seal(&application.pool).await.unwrap();
+    let first = enqueue(&application.pool, &raw("first")).await.unwrap().id;
+    enqueue(&application.pool, &raw("second")).after([first]).await.unwrap();
+
+    let states = "select jsonb_agg(jsonb_build_array(name, state, jobs, blocked) order by id)
+        from reveille.workflow_status";
+    let expected = json!([["whole", "running", 2, 1], ["parts", "running", 3, 2]]);
+    assert_eq!(application.value(states).await, expected);
+    assert_eq!(application.value("select count(*) from reveille.blocked_jobs").await, 4);
+    let builder = Worker::builder(application.database.clone()).queue("default", 1);
+    let worker = builder.handle_any(|_: Context| async {}, RetryPolicy::default()).build().unwrap();
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 7);
+    let expected = json!([["whole", "completed", 2, 0], ["parts", "completed", 3, 0]]);
+    assert_eq!(application.value(states).await, expected);
+}
+
+#[tokio::test]
+async fn events_come_with_the_transaction() {
+    let application = Application::start().await;
+    let mut undone = application.pool.begin().await.unwrap();
+    assert!(emit(&mut *undone, "paid:7", &1).await.unwrap());
+    undone.rollback().await.unwrap();
+    let mut tx = application.pool.begin().await.unwrap();
+    let error = emit(&mut *tx, "reveille:end:7", &1).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("are reserved"), "{error}");
+    assert!(emit(&mut *tx, "paid:7", &2).await.expect("the transaction is still usable"));
+    assert!(!emit(&mut *tx, "paid:7", &3).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(emit(&application.pool, "paid:8", &json!(null)).await.unwrap());
+    assert!(!emit(&application.pool, "paid:7", &4).await.unwrap());
+    let events = application.value("select jsonb_object_agg(name, payload) from reveille.events").await;
+    assert_eq!(events, json!({"paid:7": 2, "paid:8": null}));
 }

@@ -295,3 +295,22 @@ async fn a_child_gets_the_databases_address_only_if_asked_for() {
         assert_eq!(result, expected);
     }
 }
+
+#[tokio::test]
+async fn the_worker_itself_starts_workflows_and_the_child_gets_their_jobs() {
+    let (database, folder) = (database().await, Folder::new());
+    let on_job = format!("say \"$line\" >>{}; {DONE}", folder.path("seen"));
+    let _worker = pipe(&database, &child(&on_job, ""), &[]);
+    let jobs = r#"[{"name": "a", "kind": "a"}, {"name": "b", "kind": "b", "after": ["a"]}]"#;
+    for payload in [format!(r#"{{"name": "w", "jobs": {jobs}}}"#), r#"{"name": "w"}"#.to_owned()] {
+        enqueue(&database, &format!("kind => 'reveille.workflow', payload => '{payload}'")).await;
+    }
+    database.until("select state = 'completed' from reveille.workflow_status").await;
+    database.until("select count(*) = 1 from reveille.dead_jobs where reason = 'undecodable'").await;
+    idle(&database).await;
+    let seen = folder.read("seen");
+    let kinds: Vec<Value> =
+        seen.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].take()).collect();
+    assert_eq!(kinds, ["a", "b"]);
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs where outcome = 'completed'").await, 3);
+}
