@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{TestDatabase, database};
+use crate::harness::{TestDatabase, database, reporting_worker, start};
 
 /// Enqueues a workflow in SQL. Returns its id.
 async fn workflow(database: &TestDatabase, jobs: serde_json::Value) -> i64 {
@@ -229,6 +229,30 @@ async fn a_job_that_an_assertion_refuses_dies_alone() {
     apply(&database).await;
     assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
     assert_eq!(database.value(DEAD).await, json!([[3, "cannot be stored in reveille.jobs: no (SQLSTATE P0004)"]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_take_too_long_to_start_together_start_in_parts() {
+    let database = database().await;
+    database
+        .run(
+            "select reveille.enqueue(kind => 'a');
+            select reveille.enqueue_after(array[1], 'large', fires_on => 'any', queue => 'l')
+            from generate_series(1, 100);
+            create function time_out() returns trigger language plpgsql as $$ begin
+                if (select count(*) from inserted) > 10 then
+                    raise exception 'too many' using errcode = 'query_canceled';
+                end if;
+                return null;
+            end $$;
+            create trigger time_out after insert on reveille.jobs referencing new table as inserted
+            for each statement execute function time_out();
+            select reveille.cancel(1)",
+        )
+        .await;
+    let worker = start(reporting_worker(&database).0);
+    database.until("select count(*) = 100 from reveille.jobs where kind = 'large'").await;
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ pub struct Postgres {
     queues: settle::by_place::Queues,
     /// Notified when ends of linked jobs may have to be applied.
     linked_ends: Notify,
+    ends_at_once: links::EndsAtOnce,
     /// True once the driver has tried to warm its sessions up.
     warm: AtomicBool,
     /// The number of jobs that were settled since the driver last checked whether a table needs a vacuum.
@@ -83,6 +84,7 @@ impl Postgres {
             locks: settle::locked::Locks::default(),
             queues: settle::by_place::Queues::default(),
             linked_ends: Notify::new(),
+            ends_at_once: links::EndsAtOnce::default(),
             warm: AtomicBool::new(false),
             settled: AtomicUsize::new(0),
             rounds: AtomicUsize::new(0),
