@@ -1,6 +1,6 @@
 //! Administering workflows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
 use tokio_postgres::types::Type;
@@ -46,6 +46,18 @@ impl Admin {
         ];
         let rows = self.read("list workflows", sql, &params).await?;
         records(&rows)?.into_iter().map(WorkflowRow::from_record).collect()
+    }
+
+    /// Counts the workflows in each of these states, up to `most` a state.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn count_workflows(&self, states: &[WorkflowState], most: u32) -> Result<HashMap<WorkflowState, u64>> {
+        let sql = as_bytes!(include_str!("../../sql/count_workflows.sql"));
+        let (names, most) = (states.iter().map(|state| state.name()).collect::<Vec<_>>(), i64::from(most));
+        let rows = self.read("count workflows", sql, &[(&names, Type::TEXT_ARRAY), (&most, Type::INT8)]).await?;
+        let counted = |row: &Record| Ok((read_state(&row.decode::<String>("state")?)?, row.decode("workflows")?));
+        records(&rows)?.iter().map(counted).collect()
     }
 
     /// Returns one workflow; `None` if no workflow has this id, or if the workflow ended more than 30 days ago.

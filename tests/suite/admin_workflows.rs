@@ -63,6 +63,19 @@ async fn workflows_are_listed_by_name_and_state_newest_first() {
     assert!(admin.workflow(3).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn workflows_are_counted_by_state_up_to_a_maximum() {
+    let database = database().await;
+    let workflows = "insert into reveille.workflows (name, state)
+        select 'w', (array['running', 'stalled', 'completed'])[1 + n % 3] from generate_series(1, 20) as n";
+    database.run(workflows).await;
+    let (running, stalled, failed) = (WorkflowState::Running, WorkflowState::Stalled, WorkflowState::Failed);
+    let counted = database.admin().count_workflows(&[running, stalled, failed], 100).await.unwrap();
+    assert_eq!(counted, [(running, 6), (stalled, 7), (failed, 0)].into());
+    let bounded = database.admin().count_workflows(&[running, stalled], 6).await.unwrap();
+    assert_eq!(bounded, [(running, 6), (stalled, 6)].into());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_jobs_of_a_workflow_are_listed_with_what_they_wait_for() {
     let database = ended().await;

@@ -38,6 +38,8 @@ fn statements() -> Vec<(String, i64)> {
         all.push((filled("list_workflows", &[name, state, "null::bigint", "50"]), 60));
     }
     all.push((filled("list_workflows", &["null", "'stalled'", "null::bigint", "50"]), 10));
+    let two_states = "array['running', 'completed']";
+    all.push((filled("count_workflows", &[two_states, "300"]), 300));
     // The rows of 200 jobs, for each the rows of blocked_jobs and jobs, and 100 prerequisites twice.
     all.push((filled("workflow_jobs", &["1", "'29900'", "200"]), 1500));
     all.push((filled("workflow_results", &["array[7, 30000]", "2000"]), 2));

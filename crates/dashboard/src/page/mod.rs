@@ -12,6 +12,7 @@ mod job_steps;
 pub mod jobs;
 pub mod kinds;
 pub mod overview;
+mod overview_figures;
 pub mod queue;
 pub mod schedule;
 pub mod schedules;

@@ -10,27 +10,15 @@ use reveille::admin::doctor::{Finding, Verdict};
 use reveille::admin::{Admin, Record};
 use serde::Deserialize;
 
+use super::overview_figures::{self as figures, Sums};
 use crate::act::pause;
 use crate::draw::parts::{self, Column};
 use crate::draw::shell::Section;
 use crate::draw::{chart, number, text};
 use crate::guard::Refusal;
+use crate::readings::Reading;
 use crate::serve::{self, Page};
 use crate::visit::Visit;
-
-/// The sums over queues.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct Sums {
-    ready: u64,
-    delayed: u64,
-    running: u64,
-    dead: u64,
-    estimated: bool,
-    completed_last_minute: u64,
-    failed_last_minute: u64,
-    workers: u64,
-    slots: u64,
-}
 
 /// What `Admin::queue_sums` returns: the sums over all queues, and numbers by queue.
 #[derive(Debug)]
@@ -157,7 +145,7 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let counted = visit.read("sums over queues", |admin| async move {
         admin.queue_sums().await.and_then(|record| Counted::of(&record))
     });
-    let (names, counted) = futures::join!(names, counted);
+    let (names, counted, workflows) = futures::join!(names, counted, figures::workflows(&visit));
     let known = names.value().map_or(&[][..], Vec::as_slice);
     let listed = Listed::new(&visit, known, counted.value().ok());
     let (of, of_hour) = (listed.names.clone(), listed.names.clone());
@@ -171,8 +159,10 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
             (search(&visit, &listed))
             (parts::reading(&counted, |counted| {
                 let sums = sums(&visit, &listed, counted, queues.value().ok());
-                sums.map(|sums| figures(&visit, &sums)).unwrap_or_default()
+                let workflows = workflows.as_ref().and_then(|workflows| workflows.value().ok());
+                sums.map(|sums| figures::draw(&visit, &sums, workflows)).unwrap_or_default()
             }))
+            @if let Some(Err(reason)) = workflows.as_ref().map(Reading::value) { (parts::problem(reason)) }
             (parts::reading(&queues, |queues| {
                 table(&visit, &listed, queues, counted.value().ok(), last_hour.value().ok())
             }))
@@ -284,36 +274,6 @@ fn draw_finding(finding: &Finding) -> Markup {
             @if let Some(advice) = &finding.advice { div.soft { (text::shown(advice)) } }
         }
     }
-}
-
-fn figures(visit: &Visit, sums: &Sums) -> Markup {
-    let jobs = |state: &str| Some(visit.to(&format!("jobs?state={state}")));
-    // Of all queues together, also a small number of ready or delayed jobs may be an estimate.
-    let about = |n: u64| format!("{}{}", if sums.estimated && n > 0 { "~" } else { "" }, number::count(n));
-    html! {
-        dl.figures {
-            (parts::figure("Ready", &about(sums.ready), jobs("ready"), ""))
-            (parts::figure("Running", &number::count(sums.running), jobs("running"), "run"))
-            @if visit.viewer.queues.is_none() {
-                (parts::figure("Workers", &workers(sums), Some(visit.to("workers")), if_any(sums.workers == 0, "warn")))
-            }
-            (parts::figure("Delayed", &about(sums.delayed), jobs("delayed"), ""))
-            (parts::figure("Dead", &number::count(sums.dead), Some(visit.to("dead")), if_any(sums.dead > 0, "bad")))
-            (parts::figure("Completed", &number::rate(sums.completed_last_minute as f64 / 60.0), jobs("completed"), ""))
-            (parts::figure("Failed", &number::rate(sums.failed_last_minute as f64 / 60.0), jobs("failing"),
-                if sums.failed_last_minute > 0 { "warn" } else { "" }))
-        }
-    }
-}
-
-/// Returns the class of a figure that needs attention.
-fn if_any(needs_attention: bool, class: &str) -> &str {
-    if needs_attention { class } else { "" }
-}
-
-fn workers(sums: &Sums) -> String {
-    let slots = if sums.slots == 1 { "slot" } else { "slots" };
-    format!("{} ({} {slots})", number::count(sums.workers), number::count(sums.slots))
 }
 
 fn table(

@@ -85,6 +85,26 @@ async fn a_visitor_of_some_queues_sees_all_of_them_and_the_sums_of_the_page() {
 }
 
 #[tokio::test]
+async fn running_and_stalled_workflows_are_counted_with_a_link_to_them() {
+    let database = database().await;
+    assert!(!Browser::of(&database).page("").await.contains(">Workflows</dt>"));
+    let many = "insert into reveille.workflows (name, state)
+        select 'w', case when n > 10003 then 'completed' when n > 3 then 'running' else 'stalled' end
+        from generate_series(1, 10009) as n";
+    database.run(many).await;
+    let page = Browser::of(&database).page("").await;
+    assert!(page.contains("workflows?state=running\">10,000 running</a>"), "{page}");
+    assert!(page.contains("workflows?state=stalled\">3 stalled</a>"), "{page}");
+    let some = Browser::of_queues(&database, &["default"]).page("").await;
+    assert!(!some.contains("stalled") && !some.contains("role=\"alert\""), "{some}");
+
+    let changes = "update reveille.workflows set state = 'running' where state = 'stalled'";
+    database.run(changes).await;
+    let page = Browser::of(&database).page("").await;
+    assert!(page.contains(">over 10,000 running</a>") && !page.contains("stalled"), "{page}");
+}
+
+#[tokio::test]
 async fn a_visitor_of_some_queues_gets_no_sums_over_others_if_a_reading_fails() {
     let database = with_many_queues().await;
     database.run("alter view reveille.queue_stats rename column parked to renamed").await;
