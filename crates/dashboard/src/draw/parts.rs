@@ -51,22 +51,39 @@ pub enum Column<'a> {
     /// A narrow screen leaves this column out.
     Wide(&'a str),
     WideNumber(&'a str),
+    /// A narrow screen shows this column in a second line of each row.
+    Second(&'a str),
+    SecondNumber(&'a str),
+    /// A narrow screen gives this column a line of its own.
+    Line(&'a str),
 }
 
-/// Draws a table in a frame that scrolls sideways on a narrow screen. `label` names the table for a screen reader.
+impl Column<'_> {
+    /// Returns the name, and the class that the cells of the column have, too.
+    fn parts(&self) -> (&str, &'static str) {
+        match self {
+            Column::Text(name) => (name, ""),
+            Column::Number(name) => (name, "n"),
+            Column::Wide(name) => (name, "wide"),
+            Column::WideNumber(name) => (name, "n wide"),
+            Column::Second(name) => (name, "second"),
+            Column::SecondNumber(name) => (name, "n second"),
+            Column::Line(name) => (name, "line"),
+        }
+    }
+}
+
+/// Draws a table in a frame that scrolls sideways if a word is too long. `label` names the table for a screen reader.
+/// The style sheet knows tables that have 2 to 5 columns in the first line of a narrow screen.
 pub fn table(label: &str, columns: &[Column<'_>], rows: impl Render) -> Markup {
+    let first_line = columns.iter().filter(|column| matches!(column, Column::Text(_) | Column::Number(_))).count();
     html! {
         div.scroll tabindex="0" role="region" aria-label=(label) {
-            table {
+            table class=(format!("of-{first_line}")) {
                 thead {
                     tr {
-                        @for column in columns {
-                            @match column {
-                                Column::Text(name) => th scope="col" { (name) },
-                                Column::Number(name) => th.n scope="col" { (name) },
-                                Column::Wide(name) => th.wide scope="col" { (name) },
-                                Column::WideNumber(name) => th.n.wide scope="col" { (name) },
-                            }
+                        @for (name, class) in columns.iter().map(Column::parts) {
+                            th class=[(!class.is_empty()).then_some(class)] scope="col" { (name) }
                         }
                     }
                 }

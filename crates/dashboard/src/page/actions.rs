@@ -140,7 +140,7 @@ fn table(visit: &Visit, actions: &[&ActionRow]) -> Markup {
         Column::Text("When"),
         Column::Text("Who"),
         Column::Text("What"),
-        Column::Wide("On what"),
+        Column::Line("On what"),
         Column::Text("Result"),
     ];
     let rows = html! {
@@ -149,8 +149,8 @@ fn table(visit: &Visit, actions: &[&ActionRow]) -> Markup {
             tr data-href=(link) data-key=(action.id) {
                 td { a href=(link) { (time::ago(action.started_at)) } }
                 td { (text::line(&action.actor)) div.soft { (text::line(&action.source)) } }
-                td { (words(&action.action)) div.soft.narrow { (target(visit, action)) } }
-                td.wide { (target(visit, action)) }
+                td { (words(&action.action)) }
+                td.line { (target(visit, action)) }
                 td { (state(action)) (progress(action)) }
             }
         }

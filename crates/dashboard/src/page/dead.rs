@@ -135,9 +135,9 @@ fn table(visit: &Visit, groups: &[DeadGroup], errors: &[DeadError], deaths: &[De
     let bars: HashMap<Name, &Deaths> = deaths.iter().map(|d| ((&*d.queue, &*d.kind, &*d.reason), d)).collect();
     let columns = [
         Column::Text("Kind, with its errors"),
-        Column::Wide("When they died"),
+        Column::Second("When they died"),
         Column::Number("Jobs"),
-        Column::WideNumber("First died"),
+        Column::SecondNumber("First died"),
         Column::Number("Last died"),
     ];
     let rows = html! {
@@ -150,14 +150,14 @@ fn table(visit: &Visit, groups: &[DeadGroup], errors: &[DeadError], deaths: &[De
                     span.sub { (parts::queue_link(visit, &group.queue)) }
                     (error_lines(visit, group, by_group.get(&name).map_or(&[][..], Vec::as_slice)))
                 }
-                td.wide.bad {
+                td.second.bad {
                     @if let Some(deaths) = bars.get(&name) {
                         @let bars: Vec<f64> = deaths.bars.iter().map(|jobs| *jobs as f64).collect();
                         (chart::sparkline(&bars, "jobs that died, by time"))
                     }
                 }
                 td.n { (number::count(group.jobs)) }
-                td.n.wide { (time::ago(group.first_died_at)) }
+                td.n.second { (time::ago(group.first_died_at)) }
                 td.n { (time::ago(group.last_died_at)) }
             }
         }

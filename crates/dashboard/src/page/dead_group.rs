@@ -259,13 +259,13 @@ fn one_error(visit: &Visit, group: &Group, chosen: Option<&DeadError>) -> Markup
 }
 
 fn all_errors(visit: &Visit, group: &Group, all: &DeadGroup, errors: &[DeadError]) -> Markup {
-    let columns = [Column::Number("Jobs"), Column::Text("First line of the error"), Column::WideNumber("Latest job")];
+    let columns = [Column::Number("Jobs"), Column::Text("First line of the error"), Column::SecondNumber("Latest job")];
     let rows = html! {
         @for error in errors {
             tr {
                 td.n { (number::count(error.jobs)) }
                 td { (group.error_link(visit, error, LONGEST_LINE)) }
-                td.n.wide { (parts::job_link(visit, error.last.id)) }
+                td.n.second { (parts::job_link(visit, error.last.id)) }
             }
         }
     };
@@ -284,7 +284,7 @@ fn all_errors(visit: &Visit, group: &Group, all: &DeadGroup, errors: &[DeadError
 fn listed(visit: &Visit, group: &Group, jobs: &[Record]) -> Markup {
     let line = |job: &Record| hash(visit, &first_line(&column::<String>(job, "last_error")));
     let all: Vec<&Record> = jobs.iter().filter(|job| group.line.is_none() || Some(line(job)) == group.line).collect();
-    let columns = [Column::Text("Job"), Column::Number("Failures"), Column::Wide("Worker"), Column::Number("Died")];
+    let columns = [Column::Text("Job"), Column::Number("Failures"), Column::Second("Worker"), Column::Number("Died")];
     let query = format!("state=dead&{}", group.whole().query());
     let rows = html! {
         @for job in all.iter().take(JOBS) {
@@ -292,7 +292,7 @@ fn listed(visit: &Visit, group: &Group, jobs: &[Record]) -> Markup {
             tr data-href=(visit.to(&format!("jobs/{id}"))) data-key=(id) {
                 th scope="row" { (parts::job_link(visit, id)) }
                 td.n { (column::<u64>(job, "failures")) " of " (column::<u64>(job, "max_attempts")) }
-                td.wide.id { @if let Some(worker) = column::<Option<i64>>(job, "worker") { (worker) } }
+                td.second.id { @if let Some(worker) = column::<Option<i64>>(job, "worker") { (worker) } }
                 td.n { (number::seconds(column::<f64>(job, "died_seconds").floor())) " ago" }
             }
         }

@@ -46,8 +46,8 @@ pub fn tables(visit: &Visit, links: &Reading<JobLinks>) -> Markup {
 fn table(visit: &Visit, title: &str, needs: &str, links: &[JobLink]) -> Markup {
     let columns = [
         Column::Text("Job"),
-        Column::Wide("Kind"),
-        Column::Wide("Queue"),
+        Column::Second("Kind"),
+        Column::Second("Queue"),
         Column::Text(needs),
         Column::Text("Dependency"),
     ];
@@ -77,10 +77,9 @@ fn row(visit: &Visit, link: &JobLink) -> Markup {
                 a.id href=(address) { (link.job) }
                 @if let Some(state) = link.job_state { (workflow::state(state)) }
                 @if let Some(name) = &link.name { div.sub { (text::brief(name, MOST_NAME)) } }
-                @else if let Some(kind) = &link.kind { div.soft.narrow { (text::brief(kind, MOST_NAME)) } }
             }
-            td.wide { @match &link.kind { Some(kind) => (text::brief(kind, MOST_NAME)), None => (time::none()) } }
-            td.wide { @if let Some(queue) = &link.queue { (text::brief(queue, MOST_NAME)) } }
+            td.second { @match &link.kind { Some(kind) => (text::brief(kind, MOST_NAME)), None => (time::none()) } }
+            td.second { @if let Some(queue) = &link.queue { (text::brief(queue, MOST_NAME)) } }
             td { (graph::after(link.fires_on)) }
             td { (parts::badge(state, class)) }
         }

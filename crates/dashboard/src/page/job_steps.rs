@@ -43,8 +43,7 @@ pub fn pause(steps: &Reading<Vec<StepRow>>) -> Markup {
 }
 
 pub fn table(visit: &Visit, job: &JobRow, steps: &Reading<Vec<StepRow>>) -> Markup {
-    let columns =
-        [Column::Text("Step"), Column::Text("Recorded"), Column::WideNumber("Attempt"), Column::Text("Value")];
+    let columns = [Column::Text("Step"), Column::Text("Recorded"), Column::Second("Attempt"), Column::Line("Value")];
     parts::reading(steps, |steps| {
         let rows = html! { @for step in steps { (row(visit, job, step)) } };
         html! {
@@ -73,8 +72,8 @@ fn row(visit: &Visit, job: &JobRow, step: &StepRow) -> Markup {
                 (time::ago(step.recorded_at))
                 @if step.is_open { div.sub { "ends " (time::ago(step.until)) } }
             }
-            td.n.wide { (step.attempt) }
-            td.word {
+            td.second { (step.attempt) }
+            td.line.word {
                 @if let Some(value) = &step.value {
                     @let shown = redact::value(visit, job, Field::Step, value);
                     code { (text::brief(&encrypted::in_words(shown.text), MOST_VALUE)) }

@@ -194,10 +194,10 @@ pub fn table(visit: &Visit, label: &str, jobs: &[JobRow]) -> Markup {
     let columns = [
         Column::Text("Job"),
         Column::Text("Kind"),
-        Column::Wide("Queue"),
-        Column::WideNumber("Attempts"),
+        Column::Second("Queue"),
+        Column::Second("Attempts"),
         Column::Text("When"),
-        Column::Wide("Last error"),
+        Column::Line("Last error"),
         Column::Wide("Change"),
     ];
     let seen: Vec<&JobRow> = jobs.iter().filter(|job| visit.viewer.sees(&job.queue)).collect();
@@ -217,22 +217,19 @@ fn row(visit: &Visit, job: &JobRow) -> Markup {
                 (text::brief(&job.kind, 256))
                 @if let Some(key) = &job.key { div.soft { "key " (text::brief(key, 60)) } }
                 @for tag in job.tags.iter().take(5) { span.tag { (text::brief(tag, 30)) } }
-                @if let Some(failed) = job.errors().last() {
-                    div.soft.narrow { (text::brief(&redact::error(visit, job, &failed.error), 60)) }
-                }
             }
-            td.wide { (queue(visit, job)) }
-            td.n.wide {
+            td.second { (queue(visit, job)) }
+            td.second {
                 (job.attempts)
                 @if job.failures > 0 { span.soft { " (" (job.failures) " of " (job.max_attempts) " failed)" } }
             }
             td { (when(job)) }
-            td.wide {
+            td.line {
                 @if let Some(failed) = job.errors().last() {
                     (text::brief(&encrypted::in_words(redact::error(visit, job, &failed.error)), 120))
                 }
             }
-            td.acts { (buttons(visit, job)) }
+            td.wide.acts { (buttons(visit, job)) }
         }
     }
 }

@@ -169,15 +169,15 @@ fn counted_seconds(now: SystemTime) -> f64 {
 fn table(visit: &Visit, kinds: &[(Name, Kind)], pauses: &[Record]) -> Markup {
     let columns = [
         Column::Text("Kind"),
+        Column::Second("Last day"),
         Column::Number("Attempts"),
         Column::Number("Failed"),
-        Column::WideNumber("Wait p50"),
-        Column::WideNumber("Wait p95"),
-        Column::WideNumber("Run p50"),
+        Column::SecondNumber("Wait p50"),
+        Column::SecondNumber("Wait p95"),
+        Column::SecondNumber("Run p50"),
         Column::Number("Run p95"),
-        Column::Wide("Last day"),
         Column::Number("Dead"),
-        Column::Wide("Change"),
+        Column::Line("Change"),
     ];
     let seconds = counted_seconds(SystemTime::now());
     let rows = html! {
@@ -197,17 +197,17 @@ fn table(visit: &Visit, kinds: &[(Name, Kind)], pauses: &[Record]) -> Markup {
                         }
                     }
                 }
-                td.n { (parts::count(kind.attempts())) span.sub { (number::rate(kind.attempts() as f64 / seconds)) } }
-                td.n { (failures(kind)) }
-                td.n.wide { (time(kind.median_wait)) }
-                td.n.wide { (time(kind.p95_wait)) }
-                td.n.wide { (time(kind.median_run)) }
-                td.n { (time(kind.p95_run)) }
-                td.wide {
+                td.second {
                     @if !kind.history.is_empty() {
                         (chart::sparkline(&kind.history, &format!("attempts of {} in the last day", text::line(name))))
                     }
                 }
+                td.n { (parts::count(kind.attempts())) span.sub { (number::rate(kind.attempts() as f64 / seconds)) } }
+                td.n { (failures(kind)) }
+                td.n.second { (time(kind.median_wait)) }
+                td.n.second { (time(kind.p95_wait)) }
+                td.n.second { (time(kind.median_run)) }
+                td.n { (time(kind.p95_run)) }
                 td.n {
                     @match kind.dead {
                         None => span.none { "–" },
@@ -215,7 +215,7 @@ fn table(visit: &Visit, kinds: &[(Name, Kind)], pauses: &[Record]) -> Markup {
                         Some(dead) => a.bad href=(visit.to(&format!("dead?{query}"))) { (number::count(dead)) },
                     }
                 }
-                td.acts {
+                td.line.acts {
                     @match &paused {
                         Some(paused) => (pause::resume_button(visit, paused, Some(("from", "kinds")))),
                         None if name == OTHER => {}

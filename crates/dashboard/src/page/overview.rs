@@ -285,14 +285,14 @@ fn table(
 ) -> Markup {
     let columns = [
         Column::Text("Queue"),
-        Column::Wide("Last hour"),
+        Column::Second("Last hour"),
         Column::Number("Ready"),
         Column::Number("Running"),
-        Column::WideNumber("Delayed"),
+        Column::SecondNumber("Delayed"),
         Column::Number("Dead"),
-        Column::WideNumber("Oldest ready"),
+        Column::SecondNumber("Oldest ready"),
         Column::WideNumber("Completed"),
-        Column::WideNumber("Failed"),
+        Column::SecondNumber("Failed"),
     ];
     let by_name: HashMap<&str, &Queue> = queues.iter().map(|queue| (queue.queue.as_str(), queue)).collect();
     let rows = html! {
@@ -315,14 +315,14 @@ fn row(visit: &Visit, queue: &Queue, dead: Option<u64>, last_hour: Option<&Vec<f
                 @if queue.parked > 0 { (parts::badge(&format!("{} parked", number::count(queue.parked)), "warn")) }
                 @if queue.blocked > 0 { (parts::badge(&format!("{} blocked", number::count(queue.blocked)), "")) }
             }
-            td.wide { @if let Some(parts) = last_hour { (chart::sparkline(parts, &ended_in(parts))) } }
+            td.second { @if let Some(parts) = last_hour { (chart::sparkline(parts, &ended_in(parts))) } }
             td.n { (number::about(queue.ready, queue.estimated)) }
             td.n { (parts::count(queue.running)) }
-            td.n.wide { (number::about(queue.delayed, queue.estimated)) }
+            td.n.second { (number::about(queue.delayed, queue.estimated)) }
             td.n { @if let Some(dead) = dead { (parts::count(dead)) } }
-            td.n.wide { (queue.oldest_ready_seconds.map(number::seconds).unwrap_or_default()) }
+            td.n.second { (queue.oldest_ready_seconds.map(number::seconds).unwrap_or_default()) }
             td.n.wide { (number::rate(queue.completed_last_minute as f64 / 60.0)) }
-            td.n.wide { (number::rate(queue.failed_last_minute as f64 / 60.0)) }
+            td.n.second { (number::rate(queue.failed_last_minute as f64 / 60.0)) }
         }
     }
 }

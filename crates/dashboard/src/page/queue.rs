@@ -203,7 +203,7 @@ async fn keys(visit: &Visit, name: &str) -> Markup {
     let keys = visit.read(format!("keys {name}"), |admin| async move { admin.waiting_keys(&queue).await }).await;
     parts::reading(&keys, |rows| {
         let columns =
-            [Column::Text("Key"), Column::Number("Waiting"), Column::Number("Running"), Column::Wide("Change")];
+            [Column::Text("Key"), Column::Number("Waiting"), Column::Number("Running"), Column::Line("Change")];
         let has_more = rows.iter().any(|row| row.decode("has_more").unwrap_or(false));
         html! {
             @if !rows.is_empty() {
@@ -223,7 +223,7 @@ fn key_row(visit: &Visit, queue: &str, row: &Record) -> Markup {
             th scope="row" { a href=(link) { (text::line(&key)) } }
             td.n { (number::count(waiting)) @if waiting >= 1_000 { " or more" } }
             td.n { (parts::count(row.decode("running").unwrap_or(0))) }
-            td.acts { (pause::button(visit, queue, ("key", &key), ("from_queue", queue))) }
+            td.line.acts { (pause::button(visit, queue, ("key", &key), ("from_queue", queue))) }
         }
     }
 }

@@ -112,17 +112,17 @@ fn exact(at: Option<SystemTime>) -> Markup {
 fn next(schedule: &Listed) -> Markup {
     let zone = text::line(&schedule.time_zone);
     let is_by_zone = schedules::interval(&schedule.timing).is_none();
-    let mut columns = vec![Column::Text("In your zone")];
-    if is_by_zone {
-        columns.insert(0, Column::Text(&zone));
-    }
-    columns.push(Column::Number("From now"));
+    let (yours, from_now) = ("In your zone", Column::Number("From now"));
+    let columns = match is_by_zone {
+        true => vec![Column::Text(&zone), Column::Line(yours), from_now],
+        false => vec![Column::Text(yours), from_now],
+    };
     let rows = |ticks: &[SystemTime]| {
         html! {
             @for tick in ticks {
                 tr data-key=(time::iso(*tick)) {
                     @if is_by_zone { td { (in_zone(*tick, &schedule.time_zone)) } }
-                    td { (time::exact(Some(*tick))) }
+                    td.line[is_by_zone] { (time::exact(Some(*tick))) }
                     td.n { (time::ago(Some(*tick))) }
                 }
             }

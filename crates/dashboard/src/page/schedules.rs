@@ -143,8 +143,8 @@ fn table(visit: &Visit, schedules: &[Listed]) -> Markup {
     let mut columns = vec![
         Column::Text("Schedule"),
         Column::Text("Timing"),
-        Column::Wide("Kind"),
-        Column::Wide("Last tick"),
+        Column::Second("Kind"),
+        Column::Second("Last tick"),
         Column::Text("Next tick"),
     ];
     if may_pause {
@@ -159,8 +159,8 @@ fn table(visit: &Visit, schedules: &[Listed]) -> Markup {
                     @if let Some(error) = &schedule.error { span.sub { (text::line(&text::cut(error, 200))) } }
                 }
                 td.word { (schedule.written_timing()) }
-                td.wide.word { (text::line(&schedule.kind)) span.sub { (parts::queue_link(visit, &schedule.queue)) } }
-                td.wide { (time::ago(schedule.last_at)) }
+                td.second.word { (text::line(&schedule.kind)) span.sub { (parts::queue_link(visit, &schedule.queue)) } }
+                td.second { (time::ago(schedule.last_at)) }
                 td { (time::ago(schedule.next_at)) }
                 @if may_pause { td.wide { (pause_button(visit, schedule, &[("list", "1")])) } }
             }

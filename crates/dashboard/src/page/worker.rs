@@ -136,8 +136,8 @@ fn running(visit: &Visit, jobs: &[Record]) -> Markup {
     let columns = [
         Column::Text("Job"),
         Column::Text("Kind"),
-        Column::Wide("Queue"),
-        Column::WideNumber("Attempt"),
+        Column::Second("Queue"),
+        Column::Second("Attempt"),
         Column::Number("Running for"),
     ];
     let seen: Vec<&Record> = jobs.iter().filter(|job| visit.viewer.sees(&column::<String>(job, "queue"))).collect();
@@ -147,8 +147,8 @@ fn running(visit: &Visit, jobs: &[Record]) -> Markup {
             tr data-href=(visit.to(&format!("jobs/{id}"))) data-key=(id) {
                 th scope="row" { (parts::job_link(visit, id)) }
                 td { (text::line(&column::<String>(job, "kind"))) }
-                td.wide { (parts::queue_link(visit, &column::<String>(job, "queue"))) }
-                td.n.wide { (column::<u64>(job, "attempt")) }
+                td.second { (parts::queue_link(visit, &column::<String>(job, "queue"))) }
+                td.second { (column::<u64>(job, "attempt")) }
                 td.n { (number::seconds(column::<f64>(job, "running_seconds").floor())) }
             }
         }

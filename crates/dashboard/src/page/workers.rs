@@ -194,22 +194,22 @@ fn figures(workers: &[Worker]) -> Markup {
 fn table(visit: &Visit, workers: &[Worker]) -> Markup {
     let columns = [
         Column::Text("Worker"),
-        Column::Wide("Queues, with running jobs and slots"),
+        Column::Line("Queues, with running jobs and slots"),
         Column::Text("Running"),
-        Column::Wide("Started"),
+        Column::Second("Started"),
         Column::Text("Last seen"),
-        Column::Wide("Version"),
+        Column::Second("Version"),
     ];
     let rows = html! {
         @for worker in workers {
             @let link = visit.to(&format!("workers/{}", worker.id));
             tr data-href=(link) data-key=(worker.id) {
                 th.long scope="row" { a href=(link) { (worker.name()) } (worker.badges()) }
-                td.wide { (queues(visit, worker)) }
+                td.line { (queues(visit, worker)) }
                 td { (parts::meter(worker.running, worker.slots)) }
-                td.wide { (time::ago(worker.started_at)) }
+                td.second { (time::ago(worker.started_at)) }
                 td { (worker.last_seen()) }
-                td.wide { (text::brief(&worker.version, 256)) }
+                td.second { (text::brief(&worker.version, 256)) }
             }
         }
     };

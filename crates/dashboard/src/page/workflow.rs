@@ -231,8 +231,8 @@ async fn table(visit: &Visit, workflow: &WorkflowRow, jobs: &[WorkflowJobRow]) -
     let columns = [
         Column::Text("Job"),
         Column::Text("State"),
-        Column::Wide("Waits for"),
-        Column::Wide("Result"),
+        Column::Line("Waits for"),
+        Column::Line("Result"),
         Column::Text("Ended"),
     ];
     let rows = html! { @for job in jobs { (row(visit, workflow, job, &results)) } };
@@ -259,8 +259,8 @@ fn row(visit: &Visit, workflow: &WorkflowRow, job: &WorkflowJobRow, results: &Re
                 (state(job.state))
                 @if job.failures > 0 { span.soft { " " (job.failures) " failed" } }
             }
-            td.wide { (waits_for(job)) }
-            td.wide { (result(visit, workflow, results.get(&job.job))) }
+            td.line { (waits_for(job)) }
+            td.line { (result(visit, workflow, results.get(&job.job))) }
             td { @if job.ended_at.is_some() { (time::ago(job.ended_at)) } }
         }
     }

@@ -119,12 +119,12 @@ fn table(visit: &Visit, workflows: &[WorkflowRow]) -> Markup {
     let columns = [
         Column::Text("Workflow"),
         Column::Text("Enqueued"),
+        Column::Second("Ended"),
         Column::Number("Jobs"),
-        Column::WideNumber("Live"),
-        Column::WideNumber("Blocked"),
-        Column::WideNumber("Completed"),
+        Column::SecondNumber("Live"),
+        Column::SecondNumber("Blocked"),
+        Column::SecondNumber("Completed"),
         Column::Number("Dead"),
-        Column::Wide("Ended"),
     ];
     let rows = html! {
         @for workflow in workflows {
@@ -137,14 +137,14 @@ fn table(visit: &Visit, workflows: &[WorkflowRow]) -> Markup {
                     @if let Some(key) = &workflow.unique_key { div.sub { "key " (text::brief(key, MOST_NAME)) } }
                 }
                 td { (time::ago(workflow.created_at)) }
+                td.second { @if workflow.finished_at.is_some() { (time::ago(workflow.finished_at)) } }
                 td.n { (number::count(workflow.jobs)) }
-                td.n.wide { (parts::count(workflow.live)) }
-                td.n.wide { (parts::count(workflow.blocked)) }
-                td.n.wide { (parts::count(workflow.completed)) }
+                td.n.second { (parts::count(workflow.live)) }
+                td.n.second { (parts::count(workflow.blocked)) }
+                td.n.second { (parts::count(workflow.completed)) }
                 td.n {
                     @if workflow.dead > 0 { span.bad { (number::count(workflow.dead)) } } @else { (parts::count(0)) }
                 }
-                td.wide { @if workflow.finished_at.is_some() { (time::ago(workflow.finished_at)) } }
             }
         }
     };

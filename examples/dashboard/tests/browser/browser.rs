@@ -199,8 +199,8 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
-    /// Returns what is wrong with the page: it does not fit its width, the console has a message, or axe finds
-    /// something.
+    /// Returns what is wrong with the page: it or one of its tables does not fit the width, the console has a message,
+    /// or axe finds something.
     pub async fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let address = self.address().await;
@@ -210,6 +210,10 @@ impl Browser {
         if needed > has {
             faults.push(format!("{address} is {needed} px wide, in a window of {has}"));
         }
+        let cut_off = "return [...document.querySelectorAll('.scroll:has(> table)')].filter((frame) => \
+                       frame.scrollWidth > frame.clientWidth).map((frame) => frame.ariaLabel)";
+        let cut_off = self.client.execute(cut_off, Vec::new()).await.unwrap();
+        faults.extend(cut_off.as_array().into_iter().flatten().map(|table| format!("{address}: {table} is cut off")));
         let console = self.client.issue_cmd(Log).await.unwrap();
         let is_wrong = |message: &&Value| message["level"] != "DEBUG";
         let messages = console.as_array().into_iter().flatten().filter(is_wrong);

@@ -56,6 +56,30 @@ async fn each_page_is_sound_at_each_width_in_light_and_dark() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phone_shows_what_a_person_on_call_needs() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    browser.look(LOOKS[2]).await;
+    for (page, texts) in [
+        ("", &["Ready", "Delayed", "Running", "Oldest ready", "Dead", "Failed", "1 stalled"][..]),
+        ("jobs?state=failing", &["call_webhook", "mail", "2 (2 of 5 failed)", "the attempt took longer than 30 s"]),
+        ("jobs?key=customer-3", &["charge_card", "key customer-3", "billing"]),
+        ("dead", &["451 greylisted", "First died", "Last died"]),
+        ("workers", &["web-1", "mail 4/8", "0.1.0"]),
+        ("kinds", &["Wait p95", "Run p50", "Run p95", "Pause"]),
+        ("workflows", &["onboard", "stalled", "Blocked", "Completed"]),
+        ("workflows/1", &["after any end", "Result"]),
+        ("schedules", &["build_report", "Last tick", "Next tick"]),
+    ] {
+        browser.open(&site.page(page)).await;
+        browser.find("main h1").await;
+        for text in texts {
+            browser.wait_for(text).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_stays_up_to_date_and_keeps_what_is_typed() {
     let (site, browser) = (Site::start().await, Browser::start().await);
     site.log_in(&browser, "ada", "lovelace").await;
