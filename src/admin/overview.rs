@@ -61,14 +61,18 @@ impl Admin {
     }
 
     /// Reads some queues: the columns of the view `queue_stats` but `dead`, with the age in seconds as
-    /// `oldest_ready_seconds`; and `served`, which is true if a living worker works the queue. An unknown queue has no
-    /// row.
+    /// `oldest_ready_seconds`; and `served`, which is true if a living worker works the queue. A queue of which nothing
+    /// is known has no jobs.
+    ///
+    /// `all` is the number of all queues. As in the view, it decides how many jobs of each queue are counted one by
+    /// one: 10,000 of up to 10 queues, 100 of 1,000 queues or more. A larger number is an estimate.
     ///
     /// # Errors
     /// As [`Admin::overview`].
-    pub async fn stats_of_queues(&self, queues: &[String]) -> Result<Vec<Record>> {
+    pub async fn stats_of_queues(&self, queues: &[String], all: usize) -> Result<Vec<Record>> {
         let sql = as_bytes!(include_str!("../../sql/stats_of_queues.sql"));
-        records(&self.read("read queues", sql, &[(&queues, Type::TEXT_ARRAY)]).await?)
+        let all = i64::try_from(all).unwrap_or(i64::MAX);
+        records(&self.read("read queues", sql, &[(&queues, Type::TEXT_ARRAY), (&all, Type::INT8)]).await?)
     }
 
     async fn one_row(&self, what: &str, sql: &'static str) -> Result<Record> {

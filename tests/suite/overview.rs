@@ -99,16 +99,47 @@ async fn the_sums_over_all_queues_are_those_of_the_queues() {
     assert_eq!(sums.decode::<Value>("sums").unwrap(), database.value(expected).await);
     assert_eq!(sums.get("dead_by_queue"), Some(r#"{"q0": 2, "q1": 3}"#));
     assert_eq!(sums.get("failed_by_queue"), Some(r#"{"q1": 1, "q2": 2, "q3": 3}"#));
+}
 
-    let names = ["q1", "q149", "none"].map(str::to_owned);
-    let mut stats: Vec<Value> =
-        admin.stats_of_queues(&names).await.unwrap().iter().map(|row| row.decode("queue").unwrap()).collect();
+/// 1,001 queues, of which few jobs each are counted, so that the numbers of `q0` and `q1` are estimates.
+const MANY_QUEUES: &str = "alter table reveille.jobs disable trigger user;
+    insert into reveille.queues (name, paused_at)
+        select 'q' || n, case when n = 7 then now() end from generate_series(0, 1000) as n;
+    insert into reveille.jobs (kind, queue, priority, available_at)
+        select 'k', 'q' || n % 2, n % 4, now() + case when n % 5 = 0 then '1 hour' else '-1 hour' end::interval
+        from generate_series(1, 900) as n;
+    insert into reveille.jobs (kind, queue, available_at) select 'k', 'q2', '-infinity' from generate_series(1, 3);
+    insert into reveille.jobs (kind, queue, paused_by) select 'k', 'q3', 1 from generate_series(1, 4);
+    insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values ('k', 'q4', now(), 7, 1);
+    insert into reveille.blocked_jobs (id, queue, kind, payload, priority, max_attempts, needs, chances)
+        select 9000 + n, 'q5', 'k', '{}', 2, 1, 1, 1 from generate_series(1, 5) as n;
+    insert into reveille.counters (queue, started_at, worker, completed, failed)
+        select 'q' || n, now() - n * interval '20 seconds', 1, 10, n from generate_series(0, 9) as n;
+    insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'here', 1, '0', '{q0,q6}', 16);
+    analyze reveille.jobs";
+
+#[tokio::test]
+async fn some_queues_are_read_as_the_view_tells_them() {
+    let database = database().await;
+    database.run(MANY_QUEUES).await;
+    let view = "select jsonb_agg(to_jsonb(stats) - array['dead', 'oldest_ready_age'] order by queue)
+        from reveille.queue_stats as stats where queue in ('q0', 'q1', 'q2', 'q3', 'q4', 'q5', 'q6', 'q7')";
+    let view: Vec<Value> = serde_json::from_value(database.value(view).await).unwrap();
+    assert!(view[0]["estimated"] == json!(true) && view[2]["estimated"] == json!(false), "{view:?}");
+
+    let names: Vec<String> = (0..8).map(|n| format!("q{n}")).collect();
+    let rows = database.admin().stats_of_queues(&names, 1001).await.unwrap();
+    let mut stats: Vec<Value> = rows.iter().map(|row| row.decode("queue").unwrap()).collect();
     stats.sort_by_key(|queue| queue["queue"].as_str().map(str::to_owned));
-    let short = stats.iter().map(|queue| (&queue["queue"], &queue["running"], &queue["failed_last_minute"]));
-    assert_eq!(
-        short.collect::<Vec<_>>(),
-        [(&json!("q1"), &json!(1), &json!(1)), (&json!("q149"), &json!(0), &json!(0))]
-    );
+    for (place, queue) in stats.iter_mut().filter_map(Value::as_object_mut).enumerate() {
+        let age = queue.remove("oldest_ready_seconds").unwrap().as_f64();
+        assert_eq!(age.is_some_and(|age| age > 3500.0), place < 2, "{queue:?}");
+        assert_eq!(queue.remove("served").unwrap(), json!([0, 6].contains(&place)), "{queue:?}");
+    }
+    assert_eq!(stats, view);
+
+    let unknown = database.admin().stats_of_queues(&["none".to_owned()], 1001).await.unwrap();
+    assert_eq!(unknown[0].decode::<Value>("queue").unwrap()["ready"], json!(0));
 }
 
 #[tokio::test]

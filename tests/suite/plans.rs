@@ -248,7 +248,7 @@ fn questions() -> Vec<String> {
         filled("metrics", &[]),
         filled("overview", &[]),
         filled("queue_sums", &[]),
-        filled("stats_of_queues", &[("$1", "array['q']")]),
+        filled("stats_of_queues", &[("$1", "array['q']"), ("$2", "1::bigint")]),
         filled("queue", &[("$1", "'q'")]),
         filled("overview_running", &[("$1", "null")]),
         filled("overview_waiting", &[("$1", "null")]),

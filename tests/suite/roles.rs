@@ -340,7 +340,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     let admin = roles.database("monitor").await.admin();
     assert_eq!(admin.overview().await.unwrap().decode::<Value>("queues").unwrap()[0]["ready"], json!(1));
     assert_eq!(admin.queue_sums().await.unwrap().decode::<Value>("sums").unwrap()["ready"], json!(1));
-    let stats = admin.stats_of_queues(&["default".to_owned()]).await.unwrap();
+    let stats = admin.stats_of_queues(&["default".to_owned()], 1).await.unwrap();
     assert_eq!(stats[0].decode::<Value>("queue").unwrap()["ready"], json!(1));
     let waiting = admin.overview_list(&OverviewList::Waiting { queue: None }).await.unwrap();
     assert_eq!((waiting.len(), waiting[0].get("ready"), waiting[0].get("payload")), (1, Some("true"), None));

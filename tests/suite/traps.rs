@@ -323,7 +323,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     let dead: i64 = database.value("select min(id) from reveille.dead_jobs").await.as_i64().unwrap();
     admin.overview().await.unwrap();
     admin.queue_sums().await.unwrap();
-    admin.stats_of_queues(&admin.queues().await.unwrap()).await.unwrap();
+    admin.stats_of_queues(&admin.queues().await.unwrap(), 1).await.unwrap();
     admin.overview_list(&OverviewList::Waiting { queue: None }).await.unwrap();
     admin.jobs(&Filter::new(), 10).await.unwrap();
     assert!(admin.job(dead).await.unwrap().is_some());

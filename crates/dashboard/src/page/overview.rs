@@ -149,7 +149,8 @@ async fn draw(visit: Visit) -> Result<Page, Refusal> {
     let known = names.value().map_or(&[][..], Vec::as_slice);
     let listed = Listed::new(&visit, known, counted.value().ok());
     let (of, of_hour) = (listed.names.clone(), listed.names.clone());
-    let queues = visit.read(format!("queues {of:?}"), |admin| async move { queues(admin, of).await });
+    let all = known.len();
+    let queues = visit.read(format!("queues {of:?}"), |admin| async move { queues(admin, of, all).await });
     let last_hour =
         visit.read(format!("last hour {of_hour:?}"), |admin| async move { last_hour(admin, of_hour).await });
     let (queues, last_hour) = futures::join!(queues, last_hour);
@@ -224,8 +225,8 @@ fn pager(visit: &Visit, listed: &Listed) -> Markup {
 }
 
 /// Reads the queues of a page.
-async fn queues(admin: Admin, names: Vec<String>) -> reveille::Result<Vec<Queue>> {
-    admin.stats_of_queues(&names).await?.iter().map(|row| row.decode("queue")).collect()
+async fn queues(admin: Admin, names: Vec<String>, all: usize) -> reveille::Result<Vec<Queue>> {
+    admin.stats_of_queues(&names, all).await?.iter().map(|row| row.decode("queue")).collect()
 }
 
 async fn last_hour(admin: Admin, names: Vec<String>) -> reveille::Result<LastHour> {

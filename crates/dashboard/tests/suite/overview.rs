@@ -107,7 +107,7 @@ async fn running_and_stalled_workflows_are_counted_with_a_link_to_them() {
 #[tokio::test]
 async fn a_visitor_of_some_queues_gets_no_sums_over_others_if_a_reading_fails() {
     let database = with_many_queues().await;
-    database.run("alter view reveille.queue_stats rename column parked to renamed").await;
+    database.run("alter view reveille.blocked_jobs_overview rename column queue to renamed").await;
     let all = get(&of(&database, Viewer::new("ada")), "/").await.body;
     assert!(all.contains("role=\"alert\"") && all.contains(">250</a>"), "{all}");
     let some = get(&of(&database, Viewer::new("ada").queues(["q001"])), "/").await.body;
