@@ -14,20 +14,20 @@ use crate::cli::{command, run};
 use crate::harness::{DEADLINE, TestDatabase, database, eventually, host_and_port};
 
 /// A running dashboard. Dropping this kills the process.
-struct Served {
+pub struct Served {
     process: Child,
     at: SocketAddr,
     /// The link that the command has printed.
-    link: String,
+    pub link: String,
     /// The lines that the command has printed as errors.
     errors: Arc<Mutex<Vec<String>>>,
 }
 
 /// An answer: its status, its head in lower case, and its body.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
-    body: String,
+    pub body: String,
     took: Duration,
 }
 
@@ -42,7 +42,12 @@ impl Served {
     fn start(database: &TestDatabase, arguments: &[&str], variables: &[(&str, &str)]) -> Served {
         // With --public-url, the link does not have the port.
         let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut process = dashboard(database, &at.to_string(), arguments, variables).spawn().unwrap();
+        Served::by(dashboard(database, &at.to_string(), arguments, variables), Some(at))
+    }
+
+    /// Starts a command that serves the dashboard, at the address of its link unless another one is given.
+    pub fn by(mut command: Command, at: Option<SocketAddr>) -> Served {
+        let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
         let (sender, printed) = channel();
         std::thread::spawn(move || {
@@ -57,6 +62,7 @@ impl Served {
             let _ = process.kill();
             panic!("the dashboard prints its link: {:?}", received.lock().unwrap())
         });
+        let at = at.unwrap_or_else(|| link.split('/').nth(2).unwrap().parse().unwrap());
         Served { process, at, link, errors: received }
     }
 
@@ -66,7 +72,7 @@ impl Served {
         stream
     }
 
-    fn get(&self, path: &str, headers: &[&str]) -> Answer {
+    pub fn get(&self, path: &str, headers: &[&str]) -> Answer {
         self.send("GET", path, headers, "")
     }
 
@@ -92,7 +98,7 @@ impl Served {
     }
 
     /// Returns the cookie that the printed link leads to.
-    fn cookie(&self) -> String {
+    pub fn cookie(&self) -> String {
         let query = self.link.split_once('?').unwrap().1;
         let answer = self.get(&format!("/?{query}"), &[]);
         assert_eq!(answer.status, 303, "{}", answer.head);
@@ -100,13 +106,13 @@ impl Served {
         format!("Cookie: other=1; {cookie}; another=2")
     }
 
-    fn interrupt(&self) {
+    pub fn interrupt(&self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     }
 
     /// Waits for the end, and returns the exit status and what was printed as errors.
-    fn ended(mut self) -> (Option<i32>, Vec<String>) {
+    pub fn ended(mut self) -> (Option<i32>, Vec<String>) {
         let began = Instant::now();
         while self.process.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < DEADLINE, "the dashboard ends");

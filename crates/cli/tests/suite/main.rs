@@ -18,6 +18,7 @@ mod clean;
 mod cli;
 mod control;
 mod dashboard;
+mod demo_dashboard;
 mod doctor;
 mod doctor_handlers;
 mod doctor_roles;

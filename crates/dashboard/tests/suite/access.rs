@@ -5,8 +5,8 @@ use reveille_dashboard::{Access, Right, Viewer};
 
 use crate::harness::database;
 use crate::web::{
-    Filled, SECRET, SECRETS, WAITING, actions, digest, form, furnish, get, of, open_stream, post, read_until, routes,
-    signed,
+    Filled, SECRET, SECRETS, WAITING, actions, digest, form, furnish, get, of, open_stream, post, prepare, read_until,
+    routes, signed,
 };
 
 /// Returns a right without which an action is refused.
@@ -67,6 +67,49 @@ async fn who_may_only_look_is_offered_no_form() {
         assert!(!answer.body.contains("method=\"post\""), "{path}: {}", answer.body);
         assert!(!answer.body.contains("name=\"signature\""), "{path}");
     }
+}
+
+/// Returns the addresses to which the forms of a page post, with `{id}` in place of numbers.
+fn posts_of(page: &str) -> Vec<String> {
+    let tags = page.split("<form").skip(1).filter_map(|form| form.split('>').next());
+    let posts = tags.filter(|tag| tag.contains("method=\"post\""));
+    let actions = posts.filter_map(|tag| tag.split("action=\"").nth(1)?.split('"').next());
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let in_general =
+        |part: &'static str, other: &str| if is_number(other) { part.to_owned() } else { other.to_owned() };
+    actions
+        .map(|action| action.split('/').filter(|part| *part != ".." && *part != "."))
+        .map(|parts| parts.map(|part| format!("/{}", in_general("{id}", part))).collect())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_action_has_a_form_that_needs_no_script() {
+    let database = database().await;
+    furnish(&database).await;
+    let mut found = std::collections::BTreeSet::new();
+    for change in ["", "/queue/resume", "/resume", "/schedule/resume", "/queue/remove"] {
+        prepare(&database, change).await;
+        let router = of(&database, Viewer::new("ada").access(Access::all()));
+        let jobs = (1..=5).map(|id| format!("/jobs/{id}"));
+        let others =
+            routes().into_iter().filter(|(_, gets, _)| *gets).map(|(route, ..)| Filled::of(route, "mail").path);
+        for path in jobs.chain(others) {
+            let query = match &*path {
+                "/schedule" | "/schedule/remove" => "name=mail-nightly",
+                "/bulk" => "do=cancel&queue=mail",
+                _ => "name=mail&queue=mail&kind=send&reason=failed",
+            };
+            let mut page = get(&router, &format!("{path}?{query}")).await;
+            if page.status == StatusCode::SEE_OTHER {
+                // The address of the question gets the time at which it was asked.
+                page = get(&router, &format!("/{}", page.header("location").trim_start_matches("../"))).await;
+            }
+            found.extend(posts_of(&page.body));
+        }
+    }
+    let actions = actions().into_iter().filter(|route| !found.contains(*route)).collect::<Vec<_>>();
+    assert!(actions.is_empty(), "{actions:?} are on none of the pages, which post to {found:?}");
 }
 
 /// What the queue `secret` has and the queue `mail` has not.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use fantoccini::actions::{InputSource, MouseActions, PointerAction};
+use fantoccini::actions::{InputSource, KeyAction, KeyActions, MouseActions, PointerAction};
 use fantoccini::elements::Element;
 use fantoccini::wd::{Capabilities, WebDriverCompatibleCommand};
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -224,6 +224,27 @@ impl Browser {
         let found = self.client.execute_async(run, Vec::new()).await.unwrap();
         faults.extend(found.as_array().into_iter().flatten().map(|rule| format!("{address}: {rule:#}")));
         faults
+    }
+
+    /// Presses the Tab key until the focus has left the page, and returns what can be used and never had the focus.
+    pub async fn unreached_by_tab(&self) -> Vec<String> {
+        let usable = "window.usable = () => [...document.querySelectorAll('a[href], button, input, select, textarea, \
+                      summary')].filter((element) => element.type !== 'hidden' && element.checkVisibility());\
+                      window.reached = new Set(); return window.usable().length";
+        let usable = self.client.execute(usable, Vec::new()).await.unwrap().as_u64().unwrap();
+        let tab = "\u{e004}".chars().next().unwrap();
+        // Frames of tables take the focus, too.
+        for _ in 0..2 * usable + 20 {
+            let keys = KeyActions::new("keys".into()).then(KeyAction::Down { value: tab });
+            self.client.perform_actions(keys.then(KeyAction::Up { value: tab })).await.unwrap();
+            let focused = "window.reached.add(document.activeElement); return document.activeElement === document.body";
+            if self.client.execute(focused, Vec::new()).await.unwrap() == Value::Bool(true) {
+                break;
+            }
+        }
+        let missed = "return window.usable().filter((element) => !window.reached.has(element)).map((element) => \
+                      element.outerHTML)";
+        serde_json::from_value(self.client.execute(missed, Vec::new()).await.unwrap()).unwrap()
     }
 
     /// Keeps a picture of the whole page, for people to look at.

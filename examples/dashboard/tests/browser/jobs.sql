@@ -112,3 +112,6 @@ cross join (
         ('signed:7', 'wait', null, now() + interval '30 days', null)
 ) as recorded (name, kind, value, until, outcome)
 where jobs.kind = 'checkout';
+-- A change of many jobs that is under way.
+insert into reveille.actions (actor, source, action, target, matching, done, highest_id)
+values ('ada', 'dashboard', 'cancel', '{"filter": {"queue": "billing", "kind": "charge_card"}}', 20000, 7000, 9000);

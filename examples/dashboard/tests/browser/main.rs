@@ -7,7 +7,7 @@ use browser::{Browser, Look};
 use site::{HOSTILE, Site};
 
 /// The pages, by the names of their pictures.
-const PAGES: [(&str, &str); 24] = [
+const PAGES: [(&str, &str); 30] = [
     ("overview", ""),
     ("queue", "queue?name=mail"),
     ("queue-week", "queue?name=mail&time=week"),
@@ -21,21 +21,35 @@ const PAGES: [(&str, &str); 24] = [
     ("job-steps", "jobs/STEPPING"),
     ("job-edit", "jobs/DEAD/edit"),
     ("dead", "dead"),
+    ("dead-group", "dead/group?queue=mail&kind=send_welcome&reason=failed"),
+    ("dead-purge", "dead/purge?queue=mail&kind=send_welcome&reason=failed"),
+    ("all-that-match", "bulk?do=cancel&queue=billing"),
     ("workflows", "workflows"),
     ("workflow-stalled", "workflows/1"),
     ("workflow-running", "workflows/2"),
     ("workflow-large", "workflows/3"),
     ("kinds", "kinds"),
     ("workers", "workers"),
+    ("worker", "workers/7001"),
     ("schedules", "schedules"),
     ("schedule", "schedule?name=nightly"),
+    ("schedule-remove", "schedule/remove?name=nightly"),
     ("enqueue", "enqueue?kind=send_welcome"),
     ("actions", "actions"),
+    ("action", "actions/1"),
     ("nothing", "jobs?queue=empty"),
 ];
 
-const LOOKS: [Look; 3] =
-    [Look { width: 1280, is_dark: false }, Look { width: 1280, is_dark: true }, Look { width: 390, is_dark: false }];
+/// The pages that are nothing but a form to change something.
+const FORMS: [&str; 5] = ["job-edit", "enqueue", "all-that-match", "dead-purge", "schedule-remove"];
+
+const PHONE: Look = Look { width: 390, is_dark: false };
+const LOOKS: [Look; 4] = [
+    Look { width: 1280, is_dark: false },
+    Look { width: 1280, is_dark: true },
+    PHONE,
+    Look { width: 390, is_dark: true },
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_page_is_sound_at_each_width_in_light_and_dark() {
@@ -59,7 +73,7 @@ async fn each_page_is_sound_at_each_width_in_light_and_dark() {
 async fn a_phone_shows_what_a_person_on_call_needs() {
     let (site, browser) = (Site::start().await, Browser::start().await);
     site.log_in(&browser, "ada", "lovelace").await;
-    browser.look(LOOKS[2]).await;
+    browser.look(PHONE).await;
     for (page, texts) in [
         ("", &["Ready", "Delayed", "Running", "Oldest ready", "Dead", "Failed", "1 stalled"][..]),
         ("jobs?state=failing", &["call_webhook", "mail", "2 (2 of 5 failed)", "the attempt took longer than 30 s"]),
@@ -198,7 +212,7 @@ async fn every_action_works_without_script() {
 async fn who_may_not_change_anything_sees_no_button_for_it() {
     let (site, browser) = (Site::start().await, Browser::start().await);
     site.log_in(&browser, "guest", "guest").await;
-    for (_, page) in PAGES.into_iter().filter(|(name, _)| !["job-edit", "enqueue"].contains(name)) {
+    for (_, page) in PAGES.into_iter().filter(|(name, _)| !FORMS.contains(name)) {
         browser.open(&site.page(page)).await;
         browser.find("main h1").await;
         assert!(!browser.has("main form[method=post]").await, "{page}");
@@ -229,6 +243,18 @@ async fn the_keyboard_reaches_filter_rows_and_buttons() {
     browser.open(&site.page("jobs?kind=delayed_one")).await;
     browser.find("body").await.send_keys("j\u{e007}").await.unwrap();
     browser.wait_for("Life").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tab_key_reaches_each_link_button_and_field() {
+    let (site, browser) = (Site::start().await, Browser::start().await);
+    site.log_in(&browser, "ada", "lovelace").await;
+    let pages = ["", "jobs?kind=delayed_one", "jobs/DEAD", "queue?name=mail", "kinds", "schedule?name=nightly"];
+    for page in pages {
+        browser.open(&site.page(page)).await;
+        browser.find("main h1").await;
+        assert_eq!(browser.unreached_by_tab().await, Vec::<String>::new(), "{page}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
