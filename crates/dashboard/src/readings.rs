@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 /// The age up to which a reading serves a page that somebody opens.
 const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 /// A reading serves the streams of open pages for this many times the time that it took, up to `LONGEST_LIFE`. So all
-/// open pages together keep the server busy for at most a third of a percent of the time with each reading
-/// that takes less than 300 ms.
-const LIFE_FOR_TIME_TAKEN: u32 = 300;
+/// open pages together keep the server busy for at most a sixth of a percent of the time with each reading that takes
+/// less than 150 ms, and the six readings of the overview cost the server at most 1 % of a core together.
+const LIFE_FOR_TIME_TAKEN: u32 = 600;
 const LONGEST_LIFE: Duration = Duration::from_secs(90);
 /// A failed reading is made again earlier, so that a page comes back with the database.
 const FAILURE_FOR_TIME_TAKEN: u32 = 10;
@@ -257,7 +257,7 @@ mod tests {
     fn a_slow_reading_serves_streams_for_longer() {
         let made = |value, took| Made { value, at: Instant::now(), took: Duration::from_millis(took) };
         let reading = |took| made(Ok(Box::new(()) as Box<dyn Any + Send + Sync>), took);
-        assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(12));
+        assert_eq!(reading(40).life(Age::Streamed), Duration::from_secs(24));
         assert_eq!(reading(400).life(Age::Streamed), Duration::from_secs(90));
         assert_eq!(reading(1).life(Age::Streamed), Duration::from_secs(1));
         assert_eq!(reading(50).life(Age::Fresh), Duration::from_secs(1));
