@@ -1,5 +1,5 @@
 -- Workflows stay quick beside a large one. With the statistics of a large workflow, the planner expected most rows for
--- each job that waits and for each workflow, and read whole indexes for a few rows. Now it expects few.
+-- each job that waits and for each workflow, and read whole indexes for a few rows. Now the planner expects few.
 alter table reveille.dependencies
     alter column waiter set (n_distinct = -0.1),
     alter column on_job set (n_distinct = -0.1);
@@ -61,6 +61,10 @@ begin
         select ends.ctid as place, ends.job
         from reveille.linked_ends as ends
         where ends.workflow is null
+            and not exists (
+                select from reveille.workflow_jobs as members
+                where members.job = ends.job and exists (select from reveille.workflows where id = members.workflow)
+            )
         order by ends.ended_at
         limit most
         for update skip locked

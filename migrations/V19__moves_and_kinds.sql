@@ -33,7 +33,7 @@ $$;
 comment on function reveille.start_blocked(bigint[]) is
     'Moves blocked jobs to reveille.jobs. The caller has locked the rows of the jobs, and those of their workflows.';
 
-create function reveille.bury_blocked(id bigint, error text) returns void
+create function reveille.bury_blocked(id bigint, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
     set enable_seqscan = off
@@ -43,7 +43,11 @@ declare
     fresh bigint;
     message text := error;
     is_awaited boolean;
+    code text;
 begin
+    if not whole then
+        message := message || '; its other columns cannot be read and are left out';
+    end if;
     if exists (select from reveille.dead_jobs where dead_jobs.id = bury_blocked.id) then
         fresh := reveille.fresh_job_id();
         message := message || format('; its id was %s, which another dead job has', bury_blocked.id);
@@ -53,8 +57,9 @@ begin
         tags, metadata, errors, parent_id, schedule_id, reason, linked
     )
     select
-        coalesce(fresh, blocked_jobs.id), queue, kind, payload, priority, 0, 0, max_attempts, clock_timestamp(),
-        created_at, key, timeout, tags, metadata,
+        coalesce(fresh, blocked_jobs.id), queue, kind, case when whole then payload else 'null' end, priority, 0, 0,
+        max_attempts, clock_timestamp(), created_at, key, timeout, case when whole then tags end,
+        case when whole then metadata end,
         jsonb_build_array(
             jsonb_build_object('at', now(), 'attempt', 0, 'reason', 'undecodable', 'error', message)
         ),
@@ -66,20 +71,29 @@ begin
         perform pg_notify('reveille.finished', bury_blocked.id || ' dead');
     end if;
     perform reveille.note_end(bury_blocked.id, 'dead', true);
+    return true;
+exception when others or assert_failure then
+    get stacked diagnostics code = returned_sqlstate;
+    if reveille.says_nothing_of_a_row(code) then
+        raise;
+    end if;
+    return false;
 end
 $$;
-comment on function reveille.bury_blocked(bigint, text) is
-    'Makes a dead job of a blocked job, with a fresh id if another dead job has its id. For reveille.move_blocked.';
+comment on function reveille.bury_blocked(bigint, text, boolean) is
+    'Makes a dead job of a blocked job, with a fresh id if another dead job has its id. Returns false, and changes '
+    'nothing, if the server refuses this. For reveille.move_blocked.';
 
 create function reveille.says_nothing_of_a_row(code text) returns boolean
     language sql immutable
 as $$
-    select pg_catalog.left(code, 2) operator(pg_catalog.=) any (array['40', '53', '57', '58'])
-        or code operator(pg_catalog.=) '55P03'
+    select pg_catalog.left(code, 2) operator(pg_catalog.=) any (array[
+        '08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57'
+    ])
 $$;
 comment on function reveille.says_nothing_of_a_row(text) is
-    'True if the error with this SQLSTATE may go away by itself: a deadlock, a missing resource, a lock, a stop of the '
-    'server.';
+    'True if the error with this SQLSTATE concerns the connection, rights, the schema, resources or concurrent '
+    'sessions, so that trying again may help.';
 
 create function reveille.move_blocked(ids bigint[], fate text) returns void
     language plpgsql volatile
@@ -113,11 +127,15 @@ begin
         perform reveille.move_blocked(ids[:half], fate);
         perform reveille.move_blocked(ids[half + 1:], fate);
     else
-        perform reveille.bury_blocked(ids[1], format(
+        message := format(
             '%s: %s (SQLSTATE %s)',
             case fate when 'started' then 'cannot be stored in reveille.jobs' else 'cannot be ' || fate end, message,
             code
-        ));
+        );
+        -- A job that cannot die either stays blocked.
+        if not reveille.bury_blocked(ids[1], message, true) then
+            perform reveille.bury_blocked(ids[1], message, false);
+        end if;
     end if;
 end
 $$;

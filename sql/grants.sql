@@ -95,8 +95,9 @@ grant execute on function
     reveille.apply_linked_ends(int), reveille.linked_work_waits(), reveille.dependency_state(text, text, text),
     reveille.settle_blocked(bigint[]), reveille.start_blocked(bigint[]), reveille.update_workflows(bigint[]),
     reveille.cancel_members(int), reveille.inputs(bigint, text, int, text), reveille.cancel(bigint),
-    reveille.cancel_live(bigint[]), reveille.move_blocked(bigint[], text), reveille.bury_blocked(bigint, text),
-    reveille.cancel_or_bury(bigint[]), reveille.make_due(bigint[]), reveille.says_nothing_of_a_row(text)
+    reveille.cancel_live(bigint[]), reveille.move_blocked(bigint[], text), reveille.cancel_or_bury(bigint[]),
+    reveille.bury_blocked(bigint, text, boolean), reveille.bury_unclaimed(bigint, text, text, boolean),
+    reveille.make_due(bigint[]), reveille.says_nothing_of_a_row(text)
 to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;
@@ -123,7 +124,7 @@ grant select (id, started_at), delete on reveille.actions to reveille_worker;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
     reveille.complete_in(bigint, bigint, int, timestamptz, double precision),
-    reveille.isolate_job(bigint, boolean), reveille.bury_unclaimed(bigint, text, text, boolean)
+    reveille.isolate_job(bigint, boolean)
 to reveille_worker;
 grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 

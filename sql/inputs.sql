@@ -5,7 +5,7 @@
 --   $3 int     the maximum number of rows
 --   $4 text    the only label; null: all
 --
--- Returns the rows of reveille.inputs, and the kind of each of these jobs; null: it is no longer known.
+-- Returns the rows of reveille.inputs, and the kind of each of these jobs; null: the kind is no longer known.
 select
     inputs.label, inputs.prerequisite, inputs.outcome, inputs.result,
     coalesce(

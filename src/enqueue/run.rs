@@ -81,14 +81,14 @@ impl Context {
         if end.outcome != "completed" {
             let mut error = format!("job {id} of step {name:?} is {}", end.outcome);
             if let Some(text) = end.error
-                && let Output::Error(text) = self.load_of(id, kind, Output::Error(text))?
+                && let Output::Error(text) = self.load_of_others()(id, kind, Output::Error(text))?
             {
                 error = format!("{error}: {text}");
             }
             return Err(Error::invalid(error));
         }
         let Some(result) = end.result else { return self.read(name, &Payload::encode(&())?) };
-        match self.load_of(id, kind, Output::Result(Payload::parse(result.get())?))? {
+        match self.load_of_others()(id, kind, Output::Result(Payload::parse(result.get())?))? {
             Output::Result(result) => self.read(name, &result),
             _ => Err(Error::invalid(format!("a middleware has replaced the result of job {id}"))),
         }

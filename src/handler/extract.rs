@@ -275,15 +275,18 @@ impl Context {
         self.inner.steps.get_or_init(steps)
     }
 
-    /// Returns an output of another job, as its handler wrote it, by the middlewares of this worker.
+    /// Returns a function from the id and the kind of another job, and an output of that job, to the output as its
+    /// handler wrote it, by the middlewares of this worker. The function copies this job's payload once.
     ///
     /// # Errors
-    /// Invalid if a middleware cannot read the output.
-    pub(crate) fn load_of(&self, id: i64, kind: &str, output: Output) -> Result<Output> {
+    /// The function's result is invalid if a middleware cannot read the output.
+    pub(crate) fn load_of_others(&self) -> impl FnMut(i64, &str, Output) -> Result<Output> {
         let mut job = ReservedJob::clone(&self.inner.job);
-        job.reservation.id = id;
-        job.kind = kind.into();
-        self.inner.outputs.load(&job, output)
+        move |id, kind, output| {
+            job.reservation.id = id;
+            job.kind = kind.into();
+            self.inner.outputs.load(&job, output)
+        }
     }
 
     /// The number of the job's failures: as reserved, or 0 after the handler has recorded a new step.

@@ -90,20 +90,21 @@ impl Inputs {
 
     async fn read(&self, labels: Labels<'_>) -> Result<Vec<Input>> {
         let inputs = self.context.driver().inputs(self.context.id(), labels).await?;
-        inputs.into_iter().map(|input| self.opened(input)).collect()
-    }
-
-    /// Returns the input with the result as its handler returned it.
-    fn opened(&self, mut input: Input) -> Result<Input> {
-        let (Some(kind), Some(result)) = (&input.kind, &input.result) else { return Ok(input) };
-        let of = |what: &str| self.unreadable(&format!("the result of job {} ({:?}): {what}", input.job, input.label));
-        let result = match self.context.load_of(input.job, kind, Output::Result(result.clone())) {
-            Ok(Output::Result(result)) => result,
-            Ok(_) => return Err(of("a middleware has replaced it")),
-            Err(error) => return Err(of(&error.to_string())),
+        let mut load = self.context.load_of_others();
+        // The result as its handler returned it.
+        let opened = |mut input: Input| {
+            let (Some(kind), Some(result)) = (&input.kind, &input.result) else { return Ok(input) };
+            let of =
+                |what: &str| self.unreadable(&format!("the result of job {} ({:?}): {what}", input.job, input.label));
+            let result = match load(input.job, kind, Output::Result(result.clone())) {
+                Ok(Output::Result(result)) => result,
+                Ok(_) => return Err(of("a middleware has replaced it")),
+                Err(error) => return Err(of(&error.to_string())),
+            };
+            input.result = Some(result);
+            Ok(input)
         };
-        input.result = Some(result);
-        Ok(input)
+        inputs.into_iter().map(opened).collect()
     }
 
     fn unreadable(&self, what: &str) -> Error {

@@ -113,6 +113,10 @@ begin
         select ends.ctid as place, ends.job
         from reveille.linked_ends as ends
         where ends.workflow is null
+            and not exists (
+                select from reveille.workflow_jobs as members
+                where members.job = ends.job and exists (select from reveille.workflows where id = members.workflow)
+            )
         order by ends.ended_at
         limit most
         for update skip locked
@@ -317,7 +321,7 @@ $$;
 
 COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns the state of a job: `live`, `completed` (with its result), `cancelled`, `dead` (with the reason) or `unknown`. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and `completed`, `cancelled` or `dead`. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
 
-CREATE FUNCTION reveille.bury_blocked(id bigint, error text) RETURNS void
+CREATE FUNCTION reveille.bury_blocked(id bigint, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -327,7 +331,11 @@ declare
     fresh bigint;
     message text := error;
     is_awaited boolean;
+    code text;
 begin
+    if not whole then
+        message := message || '; its other columns cannot be read and are left out';
+    end if;
     if exists (select from reveille.dead_jobs where dead_jobs.id = bury_blocked.id) then
         fresh := reveille.fresh_job_id();
         message := message || format('; its id was %s, which another dead job has', bury_blocked.id);
@@ -337,8 +345,9 @@ begin
         tags, metadata, errors, parent_id, schedule_id, reason, linked
     )
     select
-        coalesce(fresh, blocked_jobs.id), queue, kind, payload, priority, 0, 0, max_attempts, clock_timestamp(),
-        created_at, key, timeout, tags, metadata,
+        coalesce(fresh, blocked_jobs.id), queue, kind, case when whole then payload else 'null' end, priority, 0, 0,
+        max_attempts, clock_timestamp(), created_at, key, timeout, case when whole then tags end,
+        case when whole then metadata end,
         jsonb_build_array(
             jsonb_build_object('at', now(), 'attempt', 0, 'reason', 'undecodable', 'error', message)
         ),
@@ -350,10 +359,17 @@ begin
         perform pg_notify('reveille.finished', bury_blocked.id || ' dead');
     end if;
     perform reveille.note_end(bury_blocked.id, 'dead', true);
+    return true;
+exception when others or assert_failure then
+    get stacked diagnostics code = returned_sqlstate;
+    if reveille.says_nothing_of_a_row(code) then
+        raise;
+    end if;
+    return false;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.bury_blocked(id bigint, error text) IS 'Makes a dead job of a blocked job, with a fresh id if another dead job has its id. For reveille.move_blocked.';
+COMMENT ON FUNCTION reveille.bury_blocked(id bigint, error text, whole boolean) IS 'Makes a dead job of a blocked job, with a fresh id if another dead job has its id. Returns false, and changes nothing, if the server refuses this. For reveille.move_blocked.';
 
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -1950,11 +1966,15 @@ begin
         perform reveille.move_blocked(ids[:half], fate);
         perform reveille.move_blocked(ids[half + 1:], fate);
     else
-        perform reveille.bury_blocked(ids[1], format(
+        message := format(
             '%s: %s (SQLSTATE %s)',
             case fate when 'started' then 'cannot be stored in reveille.jobs' else 'cannot be ' || fate end, message,
             code
-        ));
+        );
+        -- A job that cannot die either stays blocked.
+        if not reveille.bury_blocked(ids[1], message, true) then
+            perform reveille.bury_blocked(ids[1], message, false);
+        end if;
     end if;
 end
 $$;
@@ -3009,11 +3029,12 @@ COMMENT ON FUNCTION reveille.run_child(parent bigint, worker bigint, attempt int
 CREATE FUNCTION reveille.says_nothing_of_a_row(code text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
-    select pg_catalog.left(code, 2) operator(pg_catalog.=) any (array['40', '53', '57', '58'])
-        or code operator(pg_catalog.=) '55P03'
+    select pg_catalog.left(code, 2) operator(pg_catalog.=) any (array[
+        '08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57'
+    ])
 $$;
 
-COMMENT ON FUNCTION reveille.says_nothing_of_a_row(code text) IS 'True if the error with this SQLSTATE may go away by itself: a deadlock, a missing resource, a lock, a stop of the server.';
+COMMENT ON FUNCTION reveille.says_nothing_of_a_row(code text) IS 'True if the error with this SQLSTATE concerns the connection, rights, the schema, resources or concurrent sessions, so that trying again may help.';
 
 CREATE FUNCTION reveille.schedule(name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, catch_up text DEFAULT 'one'::text, declared_by bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{TestDatabase, database, reporting_worker, start};
+use crate::plans::source;
 
 /// Enqueues a workflow in SQL. Returns its id.
 async fn workflow(database: &TestDatabase, jobs: serde_json::Value) -> i64 {
@@ -191,9 +192,10 @@ async fn odd_and_good(database: &TestDatabase, fires_on: &str) {
 async fn refuse_odd(database: &TestDatabase, table: &str, refuse: &str) {
     database
         .run(&format!(
-            "create function refuse() returns trigger language plpgsql as $$ begin {refuse}; return new; end $$;
+            "create function refuse_{table}() returns trigger language plpgsql
+            as $$ begin {refuse}; return new; end $$;
             create trigger refuse before insert on reveille.{table} for each row when (new.kind = 'odd')
-            execute function refuse()"
+            execute function refuse_{table}()"
         ))
         .await;
 }
@@ -218,6 +220,45 @@ async fn a_job_that_cannot_start_dies_alone_beside_a_dead_job_of_its_id() {
     assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
     let error = "cannot be stored in reveille.jobs: no (SQLSTATE P0001); its id was 3, which another dead job has";
     assert_eq!(database.value(DEAD).await, json!([[5, error]]));
+}
+
+#[tokio::test]
+async fn a_job_that_can_neither_start_nor_die_stays_blocked_and_holds_up_no_other() {
+    let database = database().await;
+    odd_and_good(&database, "any").await;
+    refuse_odd(&database, "jobs", "raise exception 'no'").await;
+    refuse_odd(&database, "dead_jobs", "raise exception 'neither'").await;
+    database.run("select reveille.cancel(1), reveille.cancel(2)").await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["good"]));
+    assert_eq!(kinds(&database, "blocked_jobs").await, json!(["odd"]));
+    assert_eq!(database.value("select count(*) from reveille.linked_ends").await, 0);
+}
+
+#[tokio::test]
+async fn a_fault_of_the_schema_kills_no_blocked_job() {
+    let database = database().await;
+    odd_and_good(&database, "any").await;
+    refuse_odd(&database, "jobs", "insert into public.audit values (new.id)").await;
+    database.run("select reveille.cancel(1), reveille.cancel(2)").await;
+    let apply_once = "select reveille.apply_linked_ends()";
+    let error = database.client().await.batch_execute(apply_once).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42P01");
+    database.run("create table public.audit (job bigint)").await;
+    apply(&database).await;
+    assert_eq!(kinds(&database, "jobs").await, json!(["odd", "good"]));
+}
+
+#[test]
+fn sql_and_rust_agree_on_the_errors_that_say_nothing_of_a_row() {
+    let classes = |path: &str, from: &str| {
+        let text = source(path);
+        let list = text.split_once(from).unwrap().1.split_once(']').unwrap().0;
+        list.split(['"', '\'']).skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let in_sql = classes("migrations/V19__moves_and_kinds.sql", "operator(pg_catalog.=) any (array[");
+    assert_eq!(classes("src/error.rs", "const OTHER_CLASSES: [&str; 13] =\n            ["), in_sql);
+    assert_eq!(in_sql.len(), 13);
 }
 
 #[tokio::test]

@@ -125,7 +125,8 @@ impl Encryption {
         Encryption { kinds: Some(kinds.into_iter().map(Into::into).collect()), ..self }
     }
 
-    /// Accepts payloads in plain text, too: while the jobs that were enqueued before the encryption are worked off.
+    /// Accepts payloads in plain text, too, and results that later jobs read: while the jobs that were enqueued before
+    /// the encryption are worked off.
     ///
     /// Anyone who can write to the database can then make jobs that your handlers take for your own.
     #[must_use]

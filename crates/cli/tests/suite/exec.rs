@@ -112,7 +112,7 @@ async fn metadata_reaches_a_command_unchanged_or_its_job_is_dead() {
     let expected: Vec<Value> = odd.iter().enumerate().map(|(place, odd)| json!({ *odd: place })).collect();
     assert_eq!(seen, expected);
     let dead =
-        "select jsonb_build_array(reason, attempts, errors -> 0 ->> 'error' like '%metadata%') from reveille.dead_jobs";
+        "select jsonb_build_array(reason, failures, errors -> 0 ->> 'error' like '%metadata%') from reveille.dead_jobs";
     assert_eq!(database.value(dead).await, json!(["permanent", 1, true]));
 }
 

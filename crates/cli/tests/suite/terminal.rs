@@ -78,6 +78,11 @@ impl Terminal {
         eventually(text, async || self.contents() == text).await;
     }
 
+    /// Waits until the terminal shows no text with this part.
+    pub async fn until_no(&self, part: &str) {
+        eventually(part, async || !self.contents().contains(part)).await;
+    }
+
     /// Waits until the former screen is back, and checks that keys are echoed again.
     pub async fn until_restored(&self) {
         let restored = async || !self.shown.lock().unwrap().0.screen().alternate_screen();
