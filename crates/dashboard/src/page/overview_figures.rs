@@ -51,7 +51,8 @@ pub fn draw(visit: &Visit, sums: &Sums, workflows: Option<&Workflows>) -> Markup
             (parts::figure("Ready", &about(sums.ready), jobs("ready"), ""))
             (parts::figure("Running", &number::count(sums.running), jobs("running"), "run"))
             @if visit.viewer.queues.is_none() {
-                (parts::figure("Workers", &workers(sums), Some(visit.to("workers")), if_any(sums.workers == 0, "warn")))
+                (parts::figure(&workers(sums), &number::count(sums.workers), Some(visit.to("workers")),
+                    if_any(sums.workers == 0, "warn")))
             }
             (parts::figure("Delayed", &about(sums.delayed), jobs("delayed"), ""))
             (parts::figure("Dead", &number::count(sums.dead), Some(visit.to("dead")), if_any(sums.dead > 0, "bad")))
@@ -93,7 +94,8 @@ fn if_any(needs_attention: bool, class: &str) -> &str {
     if needs_attention { class } else { "" }
 }
 
+/// Returns the name of the figure that counts workers.
 fn workers(sums: &Sums) -> String {
     let slots = if sums.slots == 1 { "slot" } else { "slots" };
-    format!("{} ({} {slots})", number::count(sums.workers), number::count(sums.slots))
+    format!("Workers, {} {slots}", number::count(sums.slots))
 }
