@@ -315,8 +315,8 @@ begin
 end
 $$;
 comment on function reveille.make_due(bigint[]) is
-    'Makes these waiting jobs due now, since an event has come, but for a job that the server refuses to change. Such '
-    'a job goes on at the end of its wait. The caller has locked their rows. Returns the number of changed jobs.';
+    'Makes waiting jobs due now, since an event has come. A job that the server refuses to change goes on at the end '
+    'of its wait. The caller has locked the rows of the jobs. Returns the number of changed jobs.';
 
 -- A worker that decrypts the result of a job has to know the kind of the job, even if no history is kept.
 alter table reveille.workflow_jobs add column kind text;

@@ -1893,7 +1893,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.make_due(ids bigint[]) IS 'Makes these waiting jobs due now, since an event has come, but for a job that the server refuses to change. Such a job goes on at the end of its wait. The caller has locked their rows. Returns the number of changed jobs.';
+COMMENT ON FUNCTION reveille.make_due(ids bigint[]) IS 'Makes waiting jobs due now, since an event has come. A job that the server refuses to change goes on at the end of its wait. The caller has locked the rows of the jobs. Returns the number of changed jobs.';
 
 CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
