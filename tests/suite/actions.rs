@@ -270,7 +270,8 @@ async fn a_spawned_task_makes_changes_on_behalf_of_someone() {
 
 #[tokio::test]
 async fn names_of_actors_are_bounded() {
-    let admin = database().await.admin();
+    let database = database().await;
+    let admin = database.admin();
     for (actor, source) in [("", "test"), ("alice", ""), (&*"a".repeat(129), "test"), ("a\0", "test")] {
         assert!(admin.acting_as(actor, source).unwrap_err().is_invalid(), "{actor:?} {source:?}");
     }

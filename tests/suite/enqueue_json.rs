@@ -451,7 +451,8 @@ fn jobs() -> impl Strategy<Value = NewJob> {
 #[test]
 fn the_same_row_is_stored_as_by_the_library() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = Mutex::new(runtime.block_on(async { database().await.client().await }));
+    let database = runtime.block_on(database());
+    let client = Mutex::new(runtime.block_on(database.client()));
     let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&jobs(), |job| {
         prop_assume!(job.check(8 * 1024 * 1024).is_ok());
@@ -535,7 +536,8 @@ fn any_other_job_is_stored_or_refused_by_its_place_and_key() {
         "other",
     ];
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = Mutex::new(runtime.block_on(async { database().await.client().await }));
+    let database = runtime.block_on(database());
+    let client = Mutex::new(runtime.block_on(database.client()));
     let member = (proptest::sample::select(KEYS.to_vec()), proptest::sample::select(VALUES.to_vec()));
     let members = proptest::collection::vec(member, 0..4);
     let config = Config { cases: 1500, failure_persistence: None, ..Config::default() };

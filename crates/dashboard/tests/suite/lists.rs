@@ -17,7 +17,8 @@ async fn a_text_that_is_no_id_is_refused_and_lists_no_jobs() {
 
 #[tokio::test]
 async fn an_empty_list_says_where_else_to_look() {
-    let browser = Browser::of(&database().await);
+    let database = database().await;
+    let browser = Browser::of(&database);
     assert!(browser.page("jobs?state=failing").await.contains("Failed jobs that ran again are in Completed"));
     assert!(browser.page("jobs?state=stuck").await.contains("No job ignores a request to stop."));
     assert!(browser.page("jobs?kind=none").await.contains("No job passes the filter."));
