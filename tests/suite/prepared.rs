@@ -51,11 +51,16 @@ impl Prepares {
         eventually(condition, async || self.client.query_one(condition, &[]).await.is_ok_and(|row| row.get(0))).await;
     }
 
-    /// Prepares a transaction, or returns the server's error message.
-    async fn prepare(&self, first: &str, make_due: &str) -> Result<(), String> {
+    /// Prepares a transaction. Returns the statement that commits it, or the server's error message.
+    ///
+    /// Each transaction has a name of its own, since the server answers before it frees the name of a refused
+    /// transaction.
+    async fn prepare(&self, first: &str, make_due: &str) -> Result<String, String> {
         let client = client(&self.server.url("postgres")).await;
-        let prepared = client.batch_execute(&format!("begin; {first}; {make_due}; prepare transaction 'p'")).await;
-        prepared.map_err(|error| error.as_db_error().unwrap().message().to_owned())
+        let name = format!("{:08x}", fastrand::u32(..));
+        let prepared = client.batch_execute(&format!("begin; {first}; {make_due}; prepare transaction '{name}'")).await;
+        prepared.map_err(|error| error.as_db_error().unwrap().message().to_owned())?;
+        Ok(format!("commit prepared '{name}'"))
     }
 
     async fn run(&self, sql: &str) {
@@ -71,8 +76,8 @@ async fn with_the_bell_off_a_transaction_can_be_prepared() {
         prepares.enqueue_for_tomorrow().await;
         let refused = prepares.prepare("select", make_due).await.expect_err(make_due);
         assert!(refused.contains("NOTIFY"), "{make_due}: {refused}");
-        prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
-        prepares.run("commit prepared 'p'").await;
+        let commit = prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
+        prepares.run(&commit).await;
         prepares.run("select pg_notify('reveille.bell', 'default')").await;
         assert_eq!(reports.next().await, "note", "the bell that the test rang wakes the worker after: {make_due}");
     }
@@ -86,8 +91,8 @@ async fn jobs_of_prepared_transactions_start_at_the_next_poll() {
     prepares.run("alter role current_user in database postgres set reveille.bell = 'off'").await;
     for make_due in MAKE_DUE {
         prepares.enqueue_for_tomorrow().await;
-        prepares.prepare("select", make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
-        prepares.run("commit prepared 'p'").await;
+        let commit = prepares.prepare("select", make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
+        prepares.run(&commit).await;
         assert_eq!(reports.next().await, "note", "{make_due}");
     }
     worker.stop().await;
