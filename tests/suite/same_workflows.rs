@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use reveille::driver::Driver;
 use reveille::enqueue::{Member, Members, Workflow};
@@ -29,9 +29,10 @@ struct Plan {
 #[derive(Debug, Clone)]
 struct Planned {
     end: &'static str,
-    after: Vec<(Index, FiresOn)>,
+    /// The jobs to wait for. Of `count` earlier jobs, a number stands for the job at the place `number % count`.
+    after: Vec<(usize, FiresOn)>,
     /// Jobs that are to wait for this one, if it is added later.
-    before: Vec<Index>,
+    before: Vec<usize>,
     cancel_if_dead: bool,
     on_first: bool,
 }
@@ -39,7 +40,7 @@ struct Planned {
 fn planned() -> impl Strategy<Value = Planned> {
     let end = select(vec!["completed", "completed", "dead", "dead once", "cancelled"]);
     let outcome = select(vec![FiresOn::Completed, FiresOn::Completed, FiresOn::Dead, FiresOn::Cancelled, FiresOn::Any]);
-    let (after, before) = (vec((any::<Index>(), outcome), 0..4), vec(any::<Index>(), 0..2));
+    let (after, before) = (vec((0..1000_usize, outcome), 0..4), vec(0..1000_usize, 0..2));
     (end, after, before, any::<bool>(), any::<bool>()).prop_map(|(end, after, before, cancel_if_dead, on_first)| {
         Planned { end, after, before, cancel_if_dead, on_first }
     })
@@ -73,8 +74,8 @@ async fn run(store: &Store, queue: &str) {
 /// Lets a job wait for some of the first `count` jobs.
 fn link(member: Member, planned: &Planned, count: usize) -> Member {
     let mut seen = Vec::new();
-    let member = planned.after.iter().filter(|_| count > 0).fold(member, |member, (index, outcome)| {
-        let other = index.index(count);
+    let member = planned.after.iter().filter(|_| count > 0).fold(member, |member, (number, outcome)| {
+        let other = number % count;
         if seen.contains(&other) {
             return member;
         }
@@ -123,8 +124,8 @@ async fn carry_out(store: &Store, plan: &Plan) -> Vec<String> {
     for (place, planned) in plan.added.iter().enumerate() {
         let members = Members::new();
         let member = link(members.add(format!("added {place}"), &to_job(planned)), planned, plan.jobs.len());
-        if let Some(index) = planned.before.first() {
-            member.before(index.index(plan.jobs.len()).to_string().as_str());
+        if let Some(number) = planned.before.first() {
+            member.before((number % plan.jobs.len()).to_string().as_str());
         }
         let refused = handle.add(driver, members).await.is_err();
         note(if refused { "refused" } else { "added" }).await;
@@ -161,6 +162,22 @@ async fn purge(store: &Store) {
             assert!(dead.map(|job| job.id).all(|id| memory.purge(id)));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seal_starts_jobs_in_the_same_order_in_both_stores() {
+    let job = |end, after| Planned { end, after, before: Vec::new(), cancel_if_dead: false, on_first: false };
+    // The seal starts the last job and skips the second job. The third job starts once the end of the second one is
+    // applied.
+    let jobs = vec![
+        job("completed", Vec::new()),
+        job("completed", vec![(0, FiresOn::Dead)]),
+        job("dead", vec![(1, FiresOn::Cancelled)]),
+        job("dead", vec![(0, FiresOn::Any)]),
+    ];
+    let plan = Plan { jobs, is_open: true, is_cancelled: false, added: Vec::new(), forced: false, is_purged: false };
+    let (postgres, memory) = (Store::postgres().await, Store::memory().await);
+    assert_eq!(carry_out(&memory, &plan).await, carry_out(&postgres, &plan).await);
 }
 
 #[test]

@@ -17,22 +17,28 @@ const SKIPPED: &str = "not started: the outcomes that the job waited for can no 
 
 impl Store {
     /// Applies an end to the jobs that wait for it, and to the workflow of the job.
-    ///
-    /// Skipping a job ends it. Such an end is applied after this one, by the outermost call: so the depth of a chain
-    /// needs no stack.
     pub(super) fn apply_end(&mut self, id: i64, end: LinkedEnd) {
-        self.links.ends.push_back((id, end));
-        if self.links.ends.len() > 1 {
+        self.apply_after(|store| store.links.ends.push_back((id, end)));
+    }
+
+    /// Makes a change. Then applies the ends of jobs that the change has made.
+    ///
+    /// Applying an end may skip a job, and so end it. The outermost call applies this end too, after those before it.
+    /// So jobs start in the order in which Postgres starts them, and the depth of a chain needs no stack.
+    pub(super) fn apply_after(&mut self, change: impl FnOnce(&mut Store)) {
+        let is_outermost = !std::mem::replace(&mut self.links.is_applying, true);
+        change(self);
+        if !is_outermost {
             return;
         }
-        while let Some(&(id, end)) = self.links.ends.front() {
+        while let Some((id, end)) = self.links.ends.pop_front() {
             self.count_in_workflow(id, end);
             self.decide_waiters(id, end);
             if let Some(workflow) = self.links.members.get(&id).map(|member| member.workflow) {
                 self.update_workflow(workflow);
             }
-            self.links.ends.pop_front();
         }
+        self.links.is_applying = false;
     }
 
     /// Refuses a result that is too large for the jobs that wait for it.

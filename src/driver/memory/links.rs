@@ -91,6 +91,8 @@ pub(super) struct Links {
     pub(super) waiters: HashMap<i64, Vec<(i64, String)>>,
     /// The ends that are not applied yet. They are applied one after another before the store is unlocked.
     pub(super) ends: VecDeque<(i64, LinkedEnd)>,
+    /// True while a change is made that may end jobs, and while these ends are applied.
+    pub(super) is_applying: bool,
 }
 
 impl LinkedEnd {

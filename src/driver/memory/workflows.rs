@@ -116,7 +116,7 @@ impl Store {
         let Some(workflow) = self.links.workflows.get_mut(&id) else { return };
         workflow.sealed = true;
         let members: Vec<i64> = workflow.members.values().copied().collect();
-        members.into_iter().for_each(|job| self.settle_blocked(job));
+        self.apply_after(|store| members.into_iter().for_each(|job| store.settle_blocked(job)));
         self.update_workflow(id);
     }
 
@@ -125,14 +125,16 @@ impl Store {
         if matches!(workflow.state, WorkflowState::Running | WorkflowState::Stalled) {
             workflow.state = WorkflowState::Cancelling;
             let members: Vec<i64> = workflow.members.values().copied().collect();
-            for job in members {
-                match self.links.members.get(&job).map(|member| (member.outcome, member.cleanup)) {
-                    Some((None, false)) => _ = self.cancel(job),
-                    // The job may have waited for the seal alone.
-                    Some((None, true)) => self.settle_blocked(job),
-                    _ => {}
+            self.apply_after(|store| {
+                for job in members {
+                    match store.links.members.get(&job).map(|member| (member.outcome, member.cleanup)) {
+                        Some((None, false)) => _ = store.cancel(job),
+                        // The job may have waited for the seal alone.
+                        Some((None, true)) => store.settle_blocked(job),
+                        _ => {}
+                    }
                 }
-            }
+            });
             self.update_workflow(id);
         }
         self.links.workflows.get(&id).map(|workflow| workflow.state)
