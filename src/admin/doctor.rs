@@ -90,12 +90,12 @@ struct Question {
     sql: &'static str,
 }
 
-const SERVER: Question = Question {
+static SERVER: Question = Question {
     checks: &["server", "connections", "settings", "notifications", "commits", "horizon"],
     sql: include_str!("../../sql/doctor_server.sql"),
 };
 /// The questions that read Reveille's tables. Each question needs more privileges than the previous question.
-const TABLES: [Question; 7] = [
+static TABLES: [Question; 7] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],

@@ -72,16 +72,20 @@ impl fmt::Display for Record {
 ///
 /// A SQL_ASCII server checks the text that it sends to a client with the encoding UTF-8. If the text is not UTF-8, the
 /// whole statement fails. The server does not check a `bytea`.
+///
+/// The text is a static. A program would contain a constant once for each crate that calls the function around the
+/// constant.
 macro_rules! as_bytes {
-    ($($sql:tt)*) => {
-        concat!(
+    ($($sql:tt)*) => {{
+        static SQL: &str = concat!(
             "select case when pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'SQL_ASCII' ",
             "then pg_catalog.convert_to(record::pg_catalog.text, 'SQL_ASCII') ",
             "else pg_catalog.convert_to(record::pg_catalog.text, 'UTF8') end as record from (\n",
             $($sql)*,
             "\n) as answered"
-        )
-    };
+        );
+        SQL
+    }};
 }
 pub(crate) use as_bytes;
 

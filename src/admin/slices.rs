@@ -92,12 +92,13 @@ const LONG: Duration = Duration::from_millis(400);
 
 /// Joins the part of a statement that reads a slice and the part that uses it.
 macro_rules! slice {
-    ($of:literal, $rest:literal) => {
-        concat!(
+    ($of:literal, $rest:literal) => {{
+        static SQL: &str = concat!(
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/", $of)),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/", $rest))
-        )
-    };
+        );
+        SQL
+    }};
 }
 pub(super) use slice;
 

@@ -19,13 +19,14 @@ use super::tls::Tls;
 use crate::error::{Error, Result};
 
 type Stream = <Tls as MakeTlsConnect<Socket>>::Stream;
-type Opened = (Client, Connection<Socket, Stream>);
+/// A client, and the connection that has to be polled for it.
+pub(crate) type Opened = (Client, Connection<Socket, Stream>);
 
 /// The wait for a host before the next host is tried as well. After a fail-over, the first host may be dead and silent.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Opens a connection that can write. The client works only while the caller polls the connection.
-pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket, Stream>)> {
+pub(crate) async fn open(address: &Address) -> Result<Opened> {
     let tls = address.security().connector()?;
     let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
     first(&writing(address.hosts()), &tls).await.map_err(failed)
@@ -80,28 +81,34 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
 
 /// Connects to the first host that accepts a connection. The hosts are tried in the given order, and each has a head
 /// start of 1 s before the next.
-async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
-    let mut order: Vec<&Config> = hosts.iter().collect();
-    if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
-        fastrand::shuffle(&mut order);
-    }
-    let mut order = order.into_iter().peekable();
-    let mut trying = FuturesUnordered::new();
-    let mut failed: Option<tokio_postgres::Error> = None;
-    loop {
-        trying.extend(order.next().map(|host| one(host, tls)));
-        tokio::select! {
-            tried = trying.next() => match tried {
-                Some(Ok(opened)) => return Ok(opened),
-                // Keeps the error of a server that has answered: it says more than an error about an unreachable
-                // server.
-                Some(Err(error)) if failed.as_ref().is_none_or(|f| f.as_db_error().is_none()) => failed = Some(error),
-                Some(Err(_)) => {}
-                None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
-            },
-            () = tokio::time::sleep(HEAD_START), if order.peek().is_some() => {}
+///
+/// The future is boxed, so that its code is compiled once, and not in each crate that connects.
+fn first<'a>(hosts: &'a [Config], tls: &'a Tls) -> BoxFuture<'a, Result<Opened, tokio_postgres::Error>> {
+    async move {
+        let mut order: Vec<&Config> = hosts.iter().collect();
+        if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
+            fastrand::shuffle(&mut order);
+        }
+        let mut order = order.into_iter().peekable();
+        let mut trying = FuturesUnordered::new();
+        let mut failed: Option<tokio_postgres::Error> = None;
+        loop {
+            trying.extend(order.next().map(|host| one(host, tls)));
+            tokio::select! {
+                tried = trying.next() => match tried {
+                    Some(Ok(opened)) => return Ok(opened),
+                    Some(Err(error)) => {
+                        // The error of a server that has answered says more than one about an unreachable server.
+                        let has_answered = failed.as_ref().is_some_and(|failed| failed.as_db_error().is_some());
+                        failed = if has_answered { failed } else { Some(error) };
+                    }
+                    None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
+                },
+                () = tokio::time::sleep(HEAD_START), if order.peek().is_some() => {}
+            }
         }
     }
+    .boxed()
 }
 
 /// Tries each numeric address of a host's name.

@@ -14,8 +14,8 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 
 /// The files of `migrations/`, oldest first. A migration is never edited once a version of Reveille with it is
-/// published.
-pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
+/// published. This is a static: a program would contain a constant once for each crate that uses the constant.
+pub(crate) static MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__checks", include_str!("../../migrations/V2__checks.sql")),
     ("V3__bell", include_str!("../../migrations/V3__bell.sql")),

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
+use futures::future::{BoxFuture, FutureExt};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -176,20 +177,31 @@ impl Database {
 
     /// Runs a statement in a transaction, so that the settings end with the statement, even behind a pooler. All
     /// messages are sent at once.
-    async fn in_transaction(&self, what: &str, begin: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let failed = |error| Error::database(what, error);
-        let session = self.busy_session().await?;
-        let client = session.client()?;
-        let (begun, rows, committed) = futures::join!(
-            client.batch_execute(begin),
-            client.query_typed(sql, params),
-            client.batch_execute("commit")
-        );
-        session.finish();
-        begun.map_err(failed)?;
-        let rows = rows.map_err(failed)?;
-        committed.map_err(failed)?;
-        Ok(rows)
+    ///
+    /// The future is boxed, so that its code is compiled once, and not in each crate that reads something.
+    fn in_transaction<'a>(
+        &'a self,
+        what: &'a str,
+        begin: &'a str,
+        sql: &'a str,
+        params: &'a [Param<'a>],
+    ) -> BoxFuture<'a, Result<Vec<Row>>> {
+        async move {
+            let failed = |error| Error::database(what, error);
+            let session = self.busy_session().await?;
+            let client = session.client()?;
+            let (begun, rows, committed) = futures::join!(
+                client.batch_execute(begin),
+                client.query_typed(sql, params),
+                client.batch_execute("commit")
+            );
+            session.finish();
+            begun.map_err(failed)?;
+            let rows = rows.map_err(failed)?;
+            committed.map_err(failed)?;
+            Ok(rows)
+        }
+        .boxed()
     }
 
     /// The name of the schema of Reveille's tables.
