@@ -27,8 +27,8 @@ const ORDER: &[(&str, &str)] = &[
     ("driver/memory", "mod entries limits links store steps schedules ends enqueue_linked workflows admin"),
     (
         "driver/postgres",
-        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds steps links \
-         driver",
+        "mod statements hint session heartbeat claim settle rescue schedules upkeep warm listen complete kinds steps \
+         links driver",
     ),
     ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),

@@ -26,6 +26,7 @@ mod child_jobs;
 mod complete;
 mod configuration;
 mod conformance;
+mod connection_limit;
 mod control;
 mod copy;
 mod deaths;

@@ -26,13 +26,13 @@ use crate::harness::{
 
 /// A database with the roles, and one user in each role. Roles belong to the whole server, so their names begin with
 /// the schema of this test.
-struct Roles {
-    behind: TestDatabase,
-    schema: String,
+pub struct Roles {
+    pub behind: TestDatabase,
+    pub schema: String,
 }
 
 impl Roles {
-    async fn new() -> Roles {
+    pub async fn new() -> Roles {
         let behind = database().await;
         let schema = format!("r{}_{:08x}", std::process::id(), fastrand::u32(..));
         let roles = Roles { behind, schema };
@@ -61,11 +61,11 @@ impl Roles {
         format!("host={host} port={port} dbname={dbname} user={}_{role}_user password=secret", self.schema)
     }
 
-    async fn database(&self, role: &str) -> Database {
+    pub async fn database(&self, role: &str) -> Database {
         self.connect(&self.address(role)).await
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub fn sql(&self, sql: &str) -> String {
         sql.replace("reveille.", &format!("{}.", self.schema))
     }
 
@@ -93,7 +93,7 @@ impl Roles {
         found.split(';').next().unwrap().replace(&format!("{}_{role}_user may ", self.schema), "")
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         for role in ["producer", "worker", "monitor", "admin"] {
             let schema = &self.schema;
             self.behind
@@ -226,7 +226,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
     roles.end().await;
 }
 
-async fn fail(note: Note, State(reporter): State<Reporter>, attempt: Attempt) -> Outcome {
+pub async fn fail(note: Note, State(reporter): State<Reporter>, attempt: Attempt) -> Outcome {
     reporter.report(format!("{} {}", note.text, attempt.number));
     Outcome::Dead("no more".into())
 }
@@ -305,25 +305,6 @@ async fn a_worker_starts_workflows() {
     let findings = roles.database("admin").await.doctor().examine().await.unwrap();
     let handlers: Vec<_> = findings.iter().filter(|found| found.check == "handlers").collect();
     assert!(handlers.iter().all(|found| found.state == Verdict::Ok), "{handlers:?}");
-    worker.stop().await;
-    roles.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_with_a_connection_limit_works_with_fewer() {
-    let roles = Roles::new().await;
-    roles.behind.run(&format!("alter role {}_worker_user connection limit 4", roles.schema)).await;
-    let (reporter, mut reports) = reporting();
-    let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
-    let worker = start(builder.state(reporter).handle(fail));
-    roles.behind.until(&roles.sql("select count(*) = 1 from reveille.sleepers")).await;
-    enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
-    assert_eq!(reports.next().await, "woken 1");
-    roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
-    roles
-        .behind
-        .until(&roles.sql("select bool_and(last_seen_at > started_at + interval '1 second') from reveille.workers"))
-        .await;
     worker.stop().await;
     roles.end().await;
 }

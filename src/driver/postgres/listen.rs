@@ -17,8 +17,8 @@ use tokio_postgres::types::Type;
 
 use super::session::{self, Params, Sessions};
 use super::{ANSWER_WITHIN, Postgres};
+use crate::database::Database;
 use crate::database::schema::Schema;
-use crate::database::{Database, connect};
 use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::{Error, Result};
 
@@ -179,8 +179,7 @@ impl ListenerSession {
         vouching: Vouching,
         on_signal: OnSignal,
     ) -> Result<ListenerSession> {
-        let address = database.for_worker(database.listen_address(), "reveille listener");
-        let (client, mut connection) = connect::open(&address).await?;
+        let (client, mut connection) = sessions.open_beside(database.listen_address(), "reveille listener").await?;
         let channels = Channels::new(database.schema());
         let (listen, probe, probe_arrived) = (channels.listen(), channels.probe.clone(), Arc::new(Notify::new()));
         let (end, ended) = oneshot::channel();

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 mod claim;
 mod complete;
 mod driver;
+mod heartbeat;
 mod hint;
 mod kinds;
 mod links;
@@ -27,7 +28,8 @@ mod steps;
 mod upkeep;
 mod warm;
 
-use session::{HeartbeatSession, Params, Plan, Sessions, Statement};
+use heartbeat::HeartbeatSession;
+use session::{Params, Plan, Sessions, Statement};
 use statements::Statements;
 
 /// The server must answer a heartbeat within this time.
@@ -135,7 +137,7 @@ impl Postgres {
         let mut kept = self.heartbeat_session.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
-            None => HeartbeatSession::open(&self.database).await?,
+            None => HeartbeatSession::open(&self.database, &self.sessions).await?,
         };
         match tokio::time::timeout(HEARTBEAT_ANSWERED_WITHIN, session.query(plan, statement)).await {
             Ok(Ok(rows)) => {

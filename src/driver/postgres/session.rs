@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
-use futures::FutureExt;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use crate::database::busy::{BusySession, give_up};
-use crate::database::{Database, connect, take};
+use crate::database::address::Address;
+use crate::database::busy::BusySession;
+use crate::database::connect::{self, Opened};
+use crate::database::{Database, take};
 use crate::error::{Error, Result};
 
 /// Settings of every session, which override the settings that the database's owner has made for other programs. They
@@ -40,7 +42,7 @@ const OWN_SESSION: [&str; 2] = ["default_transaction_isolation = 'read committed
 
 /// With this setting, a crash of the server may undo the last claims and settlements, so that some jobs run again. The
 /// crash cannot lose a job.
-const ASYNCHRONOUS: &str = "synchronous_commit = off";
+pub(super) const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
 /// The commit waits for the disk, but not for a standby: a commit whose synchronous standby is away would hang.
 const DURABLE_ONCE: &str = "set local synchronous_commit = local";
@@ -95,6 +97,17 @@ impl Sessions {
     /// Closes the idle sessions.
     pub(crate) fn forget(&self) {
         self.pool.retain(|_, _| false);
+    }
+
+    /// Opens a session of the worker beside the pooled ones. If a limit on connections refuses the session, this closes
+    /// the idle pooled sessions, so that a later try finds room. Otherwise idle sessions could keep out the listener
+    /// for as long as the worker runs.
+    pub(crate) async fn open_beside(&self, address: &Address, name: &str) -> Result<Opened> {
+        let opened = connect::open(&self.database.for_worker(address, name)).await;
+        if opened.as_ref().is_err_and(|error| error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)) {
+            self.forget();
+        }
+        opened
     }
 
     /// Opens this many sessions and runs the statements in each of them, all at the same time. Does nothing if the
@@ -311,46 +324,10 @@ pub(crate) enum Plan {
     Fresh,
 }
 
-/// The heartbeat's session. It belongs to the runtime that opens it.
-pub(crate) struct HeartbeatSession {
-    client: ClientWrapper,
-    begin: Option<Arc<str>>,
-}
-
-impl HeartbeatSession {
-    pub(crate) async fn open(database: &Database) -> Result<HeartbeatSession> {
-        let (client, connection) =
-            connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
-        let connection = tokio::spawn(connection.map(drop));
-        let client = ClientWrapper::new(client, connection);
-        // If a crash undoes a heartbeat, the previous heartbeat is as good.
-        let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);
-        client.batch_execute(&set).await.map_err(|error| Error::database("set up a session", error))?;
-        Ok(HeartbeatSession { client, begin })
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
-
-    /// Closes the session, and cancels the statement that it runs.
-    pub(crate) fn give_up(self, database: &Database) {
-        give_up(self.client, database);
-    }
-
-    pub(crate) async fn query(&self, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        match (&self.begin, plan) {
-            (Some(begin), _) => in_transaction(&self.client, begin, None, statement).await,
-            (None, Plan::Kept) => run(&self.client, statement).await,
-            (None, Plan::Fresh) => self.client.query_typed(statement.0, statement.1).await,
-        }
-    }
-}
-
 /// Returns the commands that a session starts with, and the commands that begin each transaction in a lent session. For
 /// lent sessions, the second has all settings and the first is empty. For other sessions, the first has all settings,
 /// and the second is `None`.
-fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
+pub(super) fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
     let all = |set: &str, is_local: bool| -> String {
         let settings = SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};"));
         // Servers before version 17 do not have this setting.
@@ -367,7 +344,7 @@ fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str
 }
 
 /// Runs the statements in one transaction, and sends all messages at once.
-async fn in_transaction(
+pub(super) async fn in_transaction(
     client: &Client,
     begin: &str,
     first: Option<Statement<'_>>,

@@ -11,7 +11,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::session::Params;
 use super::statements::Statements;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::database::connect;
 use crate::error::{Error, Result};
 
 /// The largest number of rows that a slice deletes.
@@ -206,8 +205,7 @@ impl Postgres {
 
     async fn vacuum_tables(&self, tables: impl Iterator<Item = String>) -> Result<()> {
         let failed = |error| Error::database("vacuum", error);
-        let (client, connection) =
-            connect::open(&self.database.for_worker(self.database.address(), "reveille upkeep")).await?;
+        let (client, connection) = self.sessions.open_beside(self.database.address(), "reveille upkeep").await?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection.map(drop)));
         if !self.database.is_pooled() {
             client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await.map_err(failed)?;
