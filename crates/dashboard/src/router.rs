@@ -17,7 +17,14 @@ use crate::{act, assets, page};
 const LARGEST_FORM: usize = 64 << 10;
 const LARGEST_FORM_WITH_PAYLOAD: usize = 4 << 20;
 
-pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S> {
+/// Returns the dashboard for an application whose state has any type.
+pub fn routes<S>(shared: Arc<Shared>) -> Router<S> {
+    pages(&shared).with_state(shared)
+}
+
+/// Returns the pages and forms. A function with a type parameter is compiled in the application that calls it. This one
+/// has none, so the code of all pages is compiled in this crate, once and for size.
+fn pages(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
     let with_payload = || DefaultBodyLimit::max(LARGEST_FORM_WITH_PAYLOAD);
     Router::new()
         .route("/", get(page::overview::show))
@@ -67,8 +74,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(shared: Arc<Shared>) -> Router<S
             Refusal::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "This address takes another method.")
         })
         .layer(DefaultBodyLimit::max(LARGEST_FORM))
-        .layer(from_fn_with_state(Arc::clone(&shared), guard::guard))
-        .with_state(shared)
+        .layer(from_fn_with_state(Arc::clone(shared), guard::guard))
 }
 
 /// A handler, boxed: axum's code around a handler is compiled once for each kind of argument, and not for each route.
