@@ -178,7 +178,7 @@ impl<T: 'static> Reading<T> {
 }
 
 fn of_any_type<T: Send + Sync + 'static>(read: impl Future<Output = Result<T>> + Send + 'static) -> Making {
-    async { Ok(Box::new(read.await?) as Box<dyn Any + Send + Sync>) }.boxed()
+    read.map(|read| Ok(Box::new(read?) as Box<dyn Any + Send + Sync>)).boxed()
 }
 
 async fn make(statements: &Semaphore, timeout: Duration, read: Making) -> Made {
