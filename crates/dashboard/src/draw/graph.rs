@@ -1,7 +1,7 @@
 //! The jobs of a workflow and what they wait for, drawn as SVG. A table says the same as text, so screen readers and
 //! the keyboard pass over the drawing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use maud::{Markup, html};
@@ -100,17 +100,17 @@ fn items(jobs: &[WorkflowJobRow]) -> Option<Vec<Item>> {
 
 /// Sets the height at which each item stands: as near as possible to the middle of the items from which its edges come.
 fn arrange(items: &mut [Item]) {
-    let mut layers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut layers = vec![Vec::new(); items.iter().map(|item| item.layer + 1).max().unwrap_or(0)];
     for (place, item) in items.iter().enumerate() {
-        layers.entry(item.layer).or_default().push(place);
+        layers[item.layer].push(place);
     }
-    for places in layers.into_values() {
+    for places in layers {
         let mean = |place: usize| {
             let from = &items[place].from;
             from.iter().map(|(source, _)| items[*source].y).sum::<f64>() / from.len().max(1) as f64
         };
         let mut wanted: Vec<(f64, usize)> = places.into_iter().map(|place| (mean(place), place)).collect();
-        wanted.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        wanted.sort_unstable_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
         let (mut free, mut too_low) = (f64::NEG_INFINITY, 0.0);
         let of = wanted.len() as f64;
         for (wanted, place) in &wanted {
